@@ -1,0 +1,141 @@
+"""Operators that work element by element: the input's requantization, add, multiply, table look-up, copies, borders."""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from intsmooth.kernels import vector as v
+from intsmooth.kernels.instruction import (
+    A0, A1, A2, A3, A4, CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SECOND, SECOND_PIXEL, SECOND_ROW, SECOND_ZERO, SOURCE,
+    SOURCE_PIXEL, SOURCE_ROW, SOURCE_ZERO, TARGET, TARGET_PIXEL, TARGET_ROW, TARGET_ZERO,
+)
+from intsmooth.kernels.jit import jit
+
+
+def _finish(builder, value, parameters, out, lanes, zero, low, high):
+    value = builder.add(v.requantize(builder, value, parameters, False), zero)
+    v.store_pixels(builder, [v.clamp(builder, value, low, high)], out, ir.Constant(out.type, 0), lanes)
+
+
+@intrinsic
+def requantize16(typing, levels, parameters, out, lanes, zero, low, high):
+    """16 int16 levels at `levels` to int8 bytes at `out`, of which `lanes` are stored."""
+
+    def codegen(context, builder, signature, values):
+        levels, parameters, out, lanes = values[:4]
+        zero, low, high = (v.splat(builder, builder.trunc(value, v.I32)) for value in values[4:])
+        value = builder.sext(v.load(builder, levels, ir.VectorType(v.I16, 16)), v.V16I32)
+        _finish(builder, value, parameters, out, lanes, zero, low, high)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 7), codegen
+
+
+def _binary(emit):
+    @intrinsic
+    def tile(typing, a, b, a_zero, b_zero, left_shift, parameters, out, lanes, zero, low, high):
+        def codegen(context, builder, signature, values):
+            a, b, a_zero, b_zero, left_shift, parameters, out, lanes = values[:8]
+            zero, low, high = (v.splat(builder, builder.trunc(value, v.I32)) for value in values[8:])
+            operands = []
+            for address, offset in ((a, a_zero), (b, b_zero)):
+                value = builder.zext(v.load(builder, address, v.V16I8), v.V16I32)
+                operands.append(builder.sub(value, v.splat(builder, builder.trunc(offset, v.I32))))
+            shift = v.splat(builder, builder.trunc(left_shift, v.I32))
+            result, block = emit(builder, *operands, shift, parameters)
+            _finish(builder, result, block, out, lanes, zero, low, high)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 11), codegen
+    return tile
+
+
+def _emit_sum(combine):
+    def emit(builder, a, b, shift, parameters):
+        terms = [v.requantize(builder, builder.shl(value, shift), v.offset(builder, parameters, at), False)
+                 for value, at in ((a, 0), (b, v.REQUANTIZE_BYTES))]
+        return getattr(builder, combine)(*terms), v.offset(builder, parameters, 2 * v.REQUANTIZE_BYTES)
+    return emit
+
+
+add16, sub16 = _binary(_emit_sum("add")), _binary(_emit_sum("sub"))
+mul16 = _binary(lambda builder, a, b, shift, parameters: (builder.mul(a, b), parameters))
+
+
+@jit
+def input_requantize(code, levels, arena, scratch, blob):
+    """Levels plus noise, int16 in row-major order, into the first activation."""
+    parameters, source = blob.ctypes.data + code[CONSTANTS], levels.ctypes.data
+    row_length = code[COLUMNS] * code[CHANNELS]
+    for row in range(code[ROWS]):
+        target = arena.ctypes.data + code[TARGET] + row * code[TARGET_ROW]
+        for first in range(0, row_length, 16):
+            requantize16(source + 2 * (row * row_length + first), parameters, target + first, row_length - first,
+                         code[TARGET_ZERO], code[LOW], code[HIGH])
+
+
+ADD, SUBTRACT, MULTIPLY = range(3)
+
+
+@jit
+def binary(code, levels, arena, scratch, blob):
+    """A0: which operation; A1: left shift. The second operand broadcasts by zero steps; channels are never broadcast."""
+    base, parameters = arena.ctypes.data, blob.ctypes.data + code[CONSTANTS]
+    for row in range(code[ROWS]):
+        for column in range(code[COLUMNS]):
+            a = base + code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
+            b = base + code[SECOND] + row * code[SECOND_ROW] + column * code[SECOND_PIXEL]
+            out = base + code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
+            for first in range(0, code[CHANNELS], 16):
+                lanes = code[CHANNELS] - first
+                if code[A0] == ADD:
+                    add16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
+                          code[TARGET_ZERO], code[LOW], code[HIGH])
+                elif code[A0] == SUBTRACT:
+                    sub16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
+                          code[TARGET_ZERO], code[LOW], code[HIGH])
+                else:
+                    mul16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
+                          code[TARGET_ZERO], code[LOW], code[HIGH])
+
+
+@jit
+def lookup(code, levels, arena, scratch, blob):
+    """Every unary function of a byte, as a table of 256 bytes."""
+    table = blob[code[CONSTANTS]:code[CONSTANTS] + 256]
+    for row in range(code[ROWS]):
+        for column in range(code[COLUMNS]):
+            source = code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
+            target = code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
+            for channel in range(code[CHANNELS]):
+                arena[target + channel] = table[arena[source + channel]]
+
+
+@jit
+def copy(code, levels, arena, scratch, blob):
+    """Strided copy; A0 and A1 are the channel steps of source and target, so that a transposition is a copy too."""
+    for row in range(code[ROWS]):
+        for column in range(code[COLUMNS]):
+            source = code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
+            target = code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
+            for channel in range(code[CHANNELS]):
+                arena[target + channel * code[A1]] = arena[source + channel * code[A0]]
+
+
+@jit
+def fill_border(code, levels, arena, scratch, blob):
+    """Write the zero point around ROWS x COLUMNS pixels at TARGET: A0 above, A1 below, A2 left, A3 right; A4 is the byte."""
+    pixel, row_step, columns, rows = code[TARGET_PIXEL], code[TARGET_ROW], code[COLUMNS], code[ROWS]
+    byte, start = code[A4], code[TARGET]
+    left, right = code[A2] * pixel, code[A3] * pixel
+    whole = left + columns * pixel + right
+    for row in range(-code[A0], 0):
+        at = start + row * row_step - left
+        arena[at:at + whole] = byte
+    for row in range(rows):
+        at = start + row * row_step
+        arena[at - left:at] = byte
+        arena[at + columns * pixel:at + columns * pixel + right] = byte
+    for row in range(rows, rows + code[A1]):
+        at = start + row * row_step - left
+        arena[at:at + whole] = byte

@@ -1,0 +1,37 @@
+"""The one decorator of all compiled functions, and a compilation cache that is safe to trust.
+
+numba's own cache looks at a function's file only: a caller keeps its old machine code when the kernel that it calls, the
+instruction set asked for, or the package changes. Here the key of every cached function also holds a digest of all
+kernel sources and the instruction set (numba itself adds the CPU's name and features), so that a cache made by another
+version or on another machine is never used. A cache folder that cannot be written costs compilation time, nothing else.
+"""
+
+import hashlib
+import os
+import pathlib
+
+import numba
+from numba.core.caching import FunctionCache
+
+from intsmooth.kernels.isa import ISA
+
+_SOURCES = sorted(pathlib.Path(__file__).parent.glob("*.py"))
+SOURCE_DIGEST = hashlib.sha256(b"\0".join(path.read_bytes() for path in _SOURCES)).hexdigest()
+
+
+class _KernelCache(FunctionCache):
+    """numba's function cache with a key that also covers all kernel sources and the instruction set."""
+
+    def _index_key(self, sig, codegen):
+        return (*super()._index_key(sig, codegen), SOURCE_DIGEST, ISA)
+
+
+def jit(function):
+    """Compile with the GIL released, no bounds checks, no fast-math, cached where a cache can be kept."""
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and os.environ.get("INTSMOOTH_CACHE", "1") != "0":
+        try:
+            compiled._cache = _KernelCache(function)
+        except (RuntimeError, OSError):  # no folder that could be written
+            pass
+    return compiled

@@ -1,0 +1,140 @@
+"""Instructions for conv2d, conv2d_add, depthwise_conv2d and fully_connected."""
+
+import numpy as np
+
+from intsmooth.kernels import convolution as kernel
+from intsmooth.kernels import depthwise as depthwise_kernel
+from intsmooth.kernels import instruction as i
+from intsmooth.lowering.buffers import Buffer
+from intsmooth.lowering.constants import ConstantBlob, can_fold_zero, channel_parameters, pack_weights, pad_lanes
+from intsmooth.lowering.instructions import Instruction
+from intsmooth.records import Node
+
+# Relative time per dot instruction of a register block, measured on a core with AVX512-VNNI: few accumulators cannot hide
+# the latency of a dot, and one block of channels needs a broadcast for every dot.
+_COST = {(1, 1): 5.0, (4, 1): 1.6, (8, 1): 1.2, (16, 1): 1.07, (1, 2): 3.0, (7, 2): 1.02, (8, 2): 1.0}
+
+
+def choose_tile(columns: int, blocks: int) -> tuple[int, int]:
+    """The register block (pixels, blocks) that covers `columns` pixels in the least time."""
+    choices = [(-(-columns // pixels) * pixels * _COST[pixels, width], (pixels, width))
+               for pixels, width in kernel.TILES if width == blocks and pixels <= columns]
+    return min(choices)[1]
+
+
+def channel_spans(channels: int) -> list[tuple[int, int, int]]:
+    """(first channel, one past the last, blocks of 16 per tile): pairs of blocks first, a single block for what is left."""
+    widest = max(width for _, width in kernel.TILES)
+    paired = channels if widest == 1 or channels % 32 > 16 else channels // 32 * 32
+    spans = [(0, paired, widest)] if paired else []
+    return spans + ([(paired, channels, 1)] if paired < channels else [])
+
+
+def _segments(source: Buffer, kernel_shape, dilation, groups: int):
+    """Byte offsets of the pieces of a window that lie next to each other, and whether a piece is a whole kernel row."""
+    rows, columns = kernel_shape
+    whole_rows = dilation[1] == 1 and groups == 1
+    taps = [0] if whole_rows else [column * dilation[1] * source.pixel for column in range(columns)]
+    return np.array([row * dilation[0] * source.row + tap for row in range(rows) for tap in taps], np.int32), whole_rows
+
+
+def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, skip, place, extent, pixel_steps):
+    """Instructions for output channels that read the same input channels; weights are (O, segments, segment bytes)."""
+    multiplier, shift = node.constants["multiplier"], node.constants["shift"]
+    first, last = place
+    rows, columns = extent
+    low, high = (bound + 128 for bound in node.attributes["clamp"])
+    fold = low == target.zero_byte and high == 255 and can_fold_zero(shift)
+    result = []
+    for begin, end, blocks in channel_spans(last - first):
+        channels = slice(first + begin, first + end)
+        packed = pack_weights(weights[begin:end], blocks)
+        fields = {
+            i.CHANNELS: end - begin, i.ROWS: rows, i.COLUMNS: columns, i.TARGET_ZERO: target.zero_byte, i.LOW: low, i.HIGH: high,
+            i.TARGET: target.offset + first + begin, i.TARGET_ROW: target.row, i.TARGET_PIXEL: target.pixel,
+            i.WEIGHTS: blob.add(packed),
+            i.CONSTANTS: blob.add(channel_parameters(bias[channels], multiplier[channels], shift[channels],
+                                                     skip_multiplier[channels], target.zero_byte, fold)),
+            kernel.SEGMENTS: blob.add(segments), kernel.SEGMENT_COUNT: len(segments), kernel.SEGMENT_STEPS: packed.shape[2],
+            kernel.RECTIFIED: int(fold), kernel.HAS_SKIP: int(skip is not None),
+            **pixel_steps,
+        }
+        if skip is not None:
+            fields.update({i.SECOND: skip[0] + first + begin, i.SECOND_ROW: skip[1], i.SECOND_PIXEL: skip[2]})
+        result.append(Instruction("conv_{}_{}".format(*choose_tile(columns, blocks)), fields))
+    return result
+
+
+def _folded_bias(node: Node, source: Buffer, weights_by_channel, skip: Buffer | None):
+    """The bias from which accumulators over bytes (q + 128) start: zero points are constants per channel."""
+    bias = node.constants["bias"].astype(np.int64) - source.zero_byte * weights_by_channel.astype(np.int64).sum(axis=1)
+    if skip is not None:
+        bias -= node.constants["skip_multiplier"].astype(np.int64) * skip.zero_byte
+    return bias
+
+
+def conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
+    source, weights = inputs[0], node.constants["weights"]
+    outputs, height, width, depth = weights.shape
+    stride, dilation, padding, groups = (node.attributes[key] for key in ("stride", "dilation", "padding", "groups"))
+    segments, whole_rows = _segments(source, (height, width), dilation, groups)
+    shaped = weights.reshape(outputs, len(segments), -1)
+    skip, skip_multiplier = None, np.zeros(outputs, np.int64)
+    if node.op == "conv2d_add":
+        second, step = inputs[1], node.attributes["skip_stride"]
+        skip = (second.offset - node.attributes["skip_offset"], second.row * step[0], second.pixel * step[1])
+        skip_multiplier = node.constants["skip_multiplier"]
+    bias = _folded_bias(node, source, weights.reshape(outputs, -1), inputs[1] if skip else None)
+    extent, row_step = (target.rows, target.columns), source.row * stride[0]
+    pointwise = (height, width) == (1, 1) and tuple(stride) == (1, 1) and source.dense and target.dense
+    if pointwise and (skip is None or (inputs[1].dense and tuple(node.attributes["skip_stride"]) == (1, 1))):
+        extent = (1, target.rows * target.columns)  # one long row of pixels: fewer, fuller tiles
+    start = source.offset - padding[0] * source.row - padding[2] * source.pixel
+    result, per_group = [], outputs // groups
+    for group in range(groups):
+        first, last = group * per_group, (group + 1) * per_group
+        steps = {i.SOURCE: start + group * depth, i.SOURCE_ROW: row_step, i.SOURCE_PIXEL: source.pixel * stride[1]}
+        result += _emit(node, blob, source, target, shaped[first:last], segments, bias, skip_multiplier, skip, (first, last),
+                        extent, steps)
+    return result
+
+
+def fully_connected(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
+    """One pixel; every row of the input is a segment, so that a border does not matter."""
+    source, weights = inputs[0], node.constants["weights"]
+    segments = np.arange(source.rows, dtype=np.int32) * source.row
+    shaped = weights.reshape(len(weights), source.rows, -1)
+    bias = _folded_bias(node, source, weights, None)
+    return _emit(node, blob, source, target, shaped, segments.astype(np.int32), bias, np.zeros(len(weights), np.int64), None,
+                 (0, len(weights)), (1, 1), {i.SOURCE: source.offset})
+
+
+def depthwise_conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
+    source, weights = inputs[0], node.constants["weights"]
+    height, width, outputs = weights.shape
+    stride, dilation, padding = (node.attributes[key] for key in ("stride", "dilation", "padding"))
+    bias = _folded_bias(node, source, weights.reshape(-1, outputs).T, None)
+    start = source.offset - padding[0] * source.row - padding[2] * source.pixel
+    steps = {i.SOURCE_ROW: source.row * stride[0], i.SOURCE_PIXEL: source.pixel * stride[1]}
+    if outputs != source.channels:  # several outputs for one input channel: a convolution with one channel per group
+        taps, _ = _segments(source, (height, width), dilation, 2)
+        by_channel, result, multiple = weights.reshape(-1, outputs).T[:, :, None], [], outputs // source.channels
+        for channel in range(source.channels):
+            place = (channel * multiple, (channel + 1) * multiple)
+            result += _emit(node, blob, source, target, by_channel[slice(*place)], taps, bias, np.zeros(outputs, np.int64), None,
+                            place, (target.rows, target.columns), {i.SOURCE: start + channel, **steps})
+        return result
+    taps, _ = _segments(source, (height, width), dilation, 2)
+    lanes = pad_lanes(weights.reshape(-1, outputs).T.astype("<i4"), 1)  # (channels, taps)
+    packed = lanes.reshape(-1, 16, len(taps)).transpose(0, 2, 1)        # (channel group, tap, channel of the group)
+    low, high = (bound + 128 for bound in node.attributes["clamp"])
+    parameters = channel_parameters(bias, node.constants["multiplier"], node.constants["shift"], np.zeros(outputs, np.int64),
+                                    target.zero_byte, False)
+    columns = target.columns
+    pixels = min((-(-columns // pixels) * pixels * (1 + 1 / pixels), pixels) for pixels in depthwise_kernel.TILES
+                 if pixels <= columns)[1]
+    return [Instruction(f"depthwise_{pixels}", {
+        i.SOURCE: start, **steps, i.TARGET: target.offset, i.TARGET_ROW: target.row, i.TARGET_PIXEL: target.pixel,
+        i.ROWS: target.rows, i.COLUMNS: columns, i.CHANNELS: outputs, i.TARGET_ZERO: target.zero_byte, i.LOW: low, i.HIGH: high,
+        i.CONSTANTS: blob.add(parameters), i.WEIGHTS: blob.add(packed), depthwise_kernel.TAPS: blob.add(taps),
+        depthwise_kernel.TAP_COUNT: len(taps)})]

@@ -1,0 +1,27 @@
+"""One instruction before it becomes a row of the table: an operation's name and the columns that it sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from intsmooth.errors import UnsupportedError
+from intsmooth.kernels.instruction import OPERATION, WIDTH
+
+
+@dataclass(frozen=True)
+class Instruction:
+    operation: str
+    fields: Mapping[int, int]
+
+    def row(self, operations: list[str]) -> np.ndarray:
+        """The int32 row that the interpreter reads; `operations` lists the kernels in use and grows when needed."""
+        if self.operation not in operations:
+            operations.append(self.operation)
+        row = np.zeros(WIDTH, np.int64)
+        row[OPERATION] = operations.index(self.operation)
+        for column, value in self.fields.items():
+            row[column] = value
+        if np.abs(row).max() > 2**31 - 1:
+            raise UnsupportedError(f"the model needs an address of {int(np.abs(row).max())} bytes; the engine's limit is 2^31 - 1")
+        return row.astype(np.int32)
