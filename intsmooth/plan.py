@@ -26,7 +26,7 @@ class Plan:
     """What the compiled engine runs.
 
     table:    int32 (instructions, WIDTH), see kernels/instruction.py
-    operations: names of the kernels in use (kernels/table.py), which the table's first column indexes
+    operations: the kernels in use as kernels/table.py knows them; the table's first column indexes this list
     spans:    node name -> (first, one past the last) of its rows in the table
     output:   int32 row whose target columns describe the tensor that argmax reads
     blob:     uint8, weights and parameters; arena: uint8, the initial content of every thread's activations
@@ -36,7 +36,7 @@ class Plan:
 
     graph: Graph
     table: np.ndarray
-    operations: tuple[str, ...]
+    operations: tuple[tuple, ...]
     spans: Mapping[str, tuple[int, int]]
     output: np.ndarray
     blob: np.ndarray
@@ -79,7 +79,7 @@ def build_plan(graph: Graph) -> Plan:
                 instructions = [*instructions, border(target)]
         spans[node.name] = (len(rows), len(rows) + len(instructions))
         rows += [instruction.row(operations) for instruction in instructions]
-    output = Instruction("copy", target_fields(buffers[decided])).row(["copy"])
+    output = Instruction(("copy",), target_fields(buffers[decided])).row([])
     widest = max(buffer.channels for buffer in buffers.values())
     return Plan(graph, np.array(rows), tuple(operations), spans, output, blob.bytes(), arena, widest, buffers, bounds)
 

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from intsmooth.kernels.isa import ISA
 from intsmooth.kernels.jit import jit
 
-LANES = {"vnni512": 32, "vnni256": 8, "avx2": 8, "portable": 4}[ISA]
+LANES = {"vnni512": 32, "vnni256": 8, "avx2": 8}.get(ISA, 4)
 CONSTANTS = tuple(int.from_bytes(b"expand 32-byte k"[i : i + 4], "little") for i in range(0, 16, 4))
 QUARTERS = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
             (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))  # fmt: skip

@@ -24,7 +24,17 @@ SKIP = REQUANTIZE + v.REQUANTIZE_BYTES
 PARAMETER_BYTES = SKIP + 64
 
 
-def _accumulate(builder, slots, x, pixel_step, segments, segment_count, steps, weights):
+def _column_offsets(builder, pixels, known_step, pixel_step):
+    """Bytes from the first pixel to each."""
+    if known_step:
+        return [ir.Constant(pixel_step.type, pixel * known_step) for pixel in range(pixels)]
+    offsets = [ir.Constant(pixel_step.type, 0)]
+    for _ in range(pixels - 1):
+        offsets.append(builder.add(offsets[-1], pixel_step))
+    return offsets
+
+
+def _accumulate(builder, slots, columns, x, segments, segment_count, steps, weights):
     """slots[pixel][block] += segments of x times weights."""
     intp, blocks = x.type, len(slots[0])
     weight_at = cgutils.alloca_once_value(builder, weights)
@@ -36,11 +46,10 @@ def _accumulate(builder, slots, x, pixel_step, segments, segment_count, steps, w
             w = builder.load(weight_at)
             rows = [v.load(builder, v.offset(builder, w, 64 * block)) for block in range(blocks)]
             builder.store(builder.add(w, ir.Constant(intp, 64 * blocks)), weight_at)
-            for row in slots:
-                four = v.splat(builder, v.load(builder, column, v.I32))
+            for offset, row in zip(columns, slots, strict=True):
+                four = v.splat(builder, v.load(builder, builder.add(column, offset), v.I32))
                 for slot, weight in zip(row, rows, strict=True):
                     builder.store(v.dot4(builder, ISA, builder.load(slot), four, weight), slot)
-                column = builder.add(column, pixel_step)
 
 
 def _add_skip(builder, slots, skip, skip_step, parameters):
@@ -67,22 +76,24 @@ def _requantize_and_store(builder, slots, parameters, rectified, zero, low, high
 
 
 @intrinsic(prefer_literal=True)
-def conv_tile(typing, pixels, blocks, x, pixel_step, segments, segment_count, steps, weights, parameters, out, out_step,
+def conv_tile(typing, pixels, blocks, known_step, x, pixel_step, segments, segment_count, steps, weights, parameters, out, out_step,
               out_zero, low, high, lanes, rectified, has_skip, skip, skip_step):
-    """See the module's head; pixels and blocks are literals, all else addresses, counts and flags (intp).
+    """See the module's head; pixels, blocks and known_step are literals, all else addresses, counts, flags (intp).
 
+    known_step: the pixel step in bytes, so that the broadcasts' addresses cost no instruction, or 0 for any pixel_step.
     rectified: low is the output's zero point (which the parameters then contain) and high is 255. lanes: channels of the
     last block that exist, 16 when all do. has_skip: skip points to activations that join the accumulators.
     """
 
     def codegen(context, builder, signature, values):
         (x, pixel_step, segments, segment_count, steps, weights, parameters, out, out_step, out_zero, low, high, lanes,
-         rectified, has_skip, skip, skip_step) = values[2:]
+         rectified, has_skip, skip, skip_step) = values[3:]
         zeros = ir.Constant(x.type, 0)
         biases = [v.load(builder, v.offset(builder, parameters, block * PARAMETER_BYTES + BIAS))
                   for block in range(blocks.literal_value)]
         slots = [[cgutils.alloca_once_value(builder, bias) for bias in biases] for _ in range(pixels.literal_value)]
-        _accumulate(builder, slots, x, pixel_step, segments, segment_count, steps, weights)
+        columns = _column_offsets(builder, len(slots), known_step.literal_value, pixel_step)
+        _accumulate(builder, slots, columns, x, segments, segment_count, steps, weights)
         with builder.if_then(builder.icmp_signed("!=", has_skip, zeros)):
             _add_skip(builder, slots, skip, skip_step, parameters)
         bounds = [v.splat(builder, builder.trunc(value, v.I32)) for value in (out_zero, low, high)]
@@ -92,4 +103,4 @@ def conv_tile(typing, pixels, blocks, x, pixel_step, segments, segment_count, st
                     _requantize_and_store(builder, slots, parameters, flag, *bounds, out, out_step, lanes)
         return context.get_dummy_value()
 
-    return types.void(pixels, blocks, *[types.intp] * 17), codegen
+    return types.void(pixels, blocks, known_step, *[types.intp] * 17), codegen

@@ -1,9 +1,31 @@
 """Convolution layers: loops over channel groups, rows and tiles of pixels around the convolution tile."""
 
+from functools import cache
+
 from intsmooth.kernels.conv_tile import PARAMETER_BYTES, conv_tile
 from intsmooth.kernels.instruction import (
-    A0, A1, A2, A3, A4, CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SECOND, SECOND_PIXEL, SECOND_ROW, SOURCE,
-    SOURCE_PIXEL, SOURCE_ROW, TARGET, TARGET_PIXEL, TARGET_ROW, TARGET_ZERO, WEIGHTS,
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    CHANNELS,
+    COLUMNS,
+    CONSTANTS,
+    HIGH,
+    LOW,
+    ROWS,
+    SECOND,
+    SECOND_PIXEL,
+    SECOND_ROW,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
+    TARGET_ZERO,
+    WEIGHTS,
 )
 from intsmooth.kernels.isa import ISA
 from intsmooth.kernels.jit import jit
@@ -16,8 +38,13 @@ SEGMENTS, SEGMENT_COUNT, SEGMENT_STEPS, RECTIFIED, HAS_SKIP = A0, A1, A2, A3, A4
 # ImageNet's networks, 8 those of CIFAR's.
 TILES = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 2), (7, 2), (8, 2)) if ISA == "vnni512" else ((1, 1), (4, 1))
 
+KNOWN_STEPS = (3, 16, 32, 64, 128)  # worth a kernel of their own; other steps share one
 
-def _make_layer(pixels, blocks):
+
+@cache
+def conv_layer(pixels, blocks, known_step):
+    """The layer for one register block and one step in bytes between neighbouring pixels of the input, 0 for any step."""
+
     @jit
     def layer(code, levels, arena, scratch, blob):
         pixel_step, out_step, skip_step = code[SOURCE_PIXEL], code[TARGET_PIXEL], code[SECOND_PIXEL]
@@ -34,7 +61,7 @@ def _make_layer(pixels, blocks):
                 skip = second + row * code[SECOND_ROW] + first
                 column = 0
                 while True:  # the last tile may overlap the one before it: it computes the same bytes again
-                    conv_tile(pixels, blocks, x + column * pixel_step, pixel_step, segments, count, steps, weights, parameters,
+                    conv_tile(pixels, blocks, known_step, x + column * pixel_step, pixel_step, segments, count, steps, weights, parameters,
                               out + column * out_step, out_step, code[TARGET_ZERO], code[LOW], code[HIGH], lanes,
                               code[RECTIFIED], code[HAS_SKIP], skip + column * skip_step, skip_step)
                     if column >= last:
@@ -42,7 +69,5 @@ def _make_layer(pixels, blocks):
                     column = min(column + pixels, last)
             weights += count * steps * 64 * blocks
             parameters += PARAMETER_BYTES * blocks
+
     return layer
-
-
-LAYERS = {tile: _make_layer(*tile) for tile in TILES}

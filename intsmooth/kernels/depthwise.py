@@ -4,6 +4,8 @@ A tap of 16 channels is 16 adjacent bytes, widened to int32 lanes and multiplied
 dot products along channels to use here: a tap costs one load and one multiply-add for 16 products.
 """
 
+from functools import cache
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -11,8 +13,22 @@ from numba.extending import intrinsic
 from intsmooth.kernels import vector as v
 from intsmooth.kernels.conv_tile import BIAS, PARAMETER_BYTES, REQUANTIZE
 from intsmooth.kernels.instruction import (
-    A0, A1, CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SOURCE, SOURCE_PIXEL, SOURCE_ROW, TARGET, TARGET_PIXEL,
-    TARGET_ROW, TARGET_ZERO, WEIGHTS,
+    A0,
+    A1,
+    CHANNELS,
+    COLUMNS,
+    CONSTANTS,
+    HIGH,
+    LOW,
+    ROWS,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
+    TARGET_ZERO,
+    WEIGHTS,
 )
 from intsmooth.kernels.isa import ISA
 from intsmooth.kernels.jit import jit
@@ -52,7 +68,10 @@ def depthwise_tile(typing, pixels, x, pixel_step, taps, tap_count, weights, para
     return types.void(pixels, *[types.intp] * 12), codegen
 
 
-def _make_layer(pixels):
+@cache
+def depthwise_layer(pixels):
+    """The layer for tiles of so many pixels."""
+
     @jit
     def layer(code, levels, arena, scratch, blob):
         pixel_step, out_step = code[SOURCE_PIXEL], code[TARGET_PIXEL]
@@ -74,7 +93,5 @@ def _make_layer(pixels):
                     if column >= last:
                         break
                     column = min(column + pixels, last)
+
     return layer
-
-
-LAYERS = {pixels: _make_layer(pixels) for pixels in TILES}

@@ -6,8 +6,29 @@ from numba.extending import intrinsic
 
 from intsmooth.kernels import vector as v
 from intsmooth.kernels.instruction import (
-    A0, A1, A2, A3, A4, CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SECOND, SECOND_PIXEL, SECOND_ROW, SECOND_ZERO, SOURCE,
-    SOURCE_PIXEL, SOURCE_ROW, SOURCE_ZERO, TARGET, TARGET_PIXEL, TARGET_ROW, TARGET_ZERO,
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    CHANNELS,
+    COLUMNS,
+    CONSTANTS,
+    HIGH,
+    LOW,
+    ROWS,
+    SECOND,
+    SECOND_PIXEL,
+    SECOND_ROW,
+    SECOND_ZERO,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    SOURCE_ZERO,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
+    TARGET_ZERO,
 )
 from intsmooth.kernels.jit import jit
 

@@ -23,10 +23,3 @@ def rounding_divide_by_power_of_two(x, exponent):
     threshold = np.int32((mask >> np.int32(1)) + np.int32(x < 0))
     return np.int32((x >> np.int32(exponent)) + np.int32(np.int32(x & mask) > threshold))
 
-
-@jit
-def multiply_by_quantized_multiplier(x, multiplier, shift):
-    """x * multiplier / 2^31 * 2^shift by gemmlowp's double rounding; the plan has proved that x << shift fits."""
-    left, right = max(shift, 0), max(-shift, 0)
-    shifted = np.int32(np.int64(x) << np.int64(left))
-    return rounding_divide_by_power_of_two(saturating_rounding_doubling_high_mul(shifted, np.int32(multiplier)), right)

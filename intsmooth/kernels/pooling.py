@@ -1,18 +1,32 @@
-"""Pooling: average and maximum over windows clipped to the image, the mean over a whole image."""
+"""Pooling: average and maximum over windows clipped to the image."""
 
 import numpy as np
 
 from intsmooth.kernels.instruction import (
-    A0, A1, A2, A3, A4, A5, A6, A7, CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SOURCE, SOURCE_PIXEL, SOURCE_ROW, TARGET,
-    TARGET_PIXEL, TARGET_ROW, TARGET_ZERO,
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    A5,
+    A6,
+    A7,
+    CHANNELS,
+    COLUMNS,
+    HIGH,
+    LOW,
+    ROWS,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
 )
-from intsmooth.kernels.fixed import multiply_by_quantized_multiplier
 from intsmooth.kernels.jit import jit
 
 # Free columns of a window: its extent, the step, the padding above and to the left, the image's extent.
 WINDOW_ROWS, WINDOW_COLUMNS, STEP_ROWS, STEP_COLUMNS, ABOVE, LEFT, IMAGE_ROWS, IMAGE_COLUMNS = A0, A1, A2, A3, A4, A5, A6, A7
-# Free columns of the mean: requantization, and the zero point's share of the sum over the image.
-MULTIPLIER, SHIFT, OFFSET = A0, A1, A2
 
 
 @jit
@@ -61,19 +75,3 @@ def max_pool(code, levels, arena, scratch, blob):
             for channel in range(channels):
                 arena[out + channel] = min(arena[out + channel], np.uint8(code[HIGH]))
 
-
-@jit
-def mean(code, levels, arena, scratch, blob):
-    """Sum over IMAGE_ROWS x IMAGE_COLUMNS pixels, requantized."""
-    channels, at_row = code[CHANNELS], code[SOURCE]
-    scratch[:channels] = -code[OFFSET]
-    for _ in range(code[IMAGE_ROWS]):
-        at = at_row
-        for _ in range(code[IMAGE_COLUMNS]):
-            for channel in range(channels):
-                scratch[channel] += np.int32(arena[at + channel])
-            at += code[SOURCE_PIXEL]
-        at_row += code[SOURCE_ROW]
-    for channel in range(channels):
-        value = multiply_by_quantized_multiplier(scratch[channel], code[MULTIPLIER], code[SHIFT]) + code[TARGET_ZERO]
-        arena[code[TARGET] + channel] = np.uint8(min(max(value, code[LOW]), code[HIGH]))

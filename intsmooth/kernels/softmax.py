@@ -8,7 +8,18 @@ import numpy as np
 
 from intsmooth.kernels.fixed import rounding_divide_by_power_of_two, saturating_rounding_doubling_high_mul
 from intsmooth.kernels.instruction import (
-    A0, A1, A2, CHANNELS, COLUMNS, ROWS, SOURCE, SOURCE_PIXEL, SOURCE_ROW, TARGET, TARGET_PIXEL, TARGET_ROW,
+    A0,
+    A1,
+    A2,
+    CHANNELS,
+    COLUMNS,
+    ROWS,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
 )
 from intsmooth.kernels.jit import jit
 

@@ -1,4 +1,4 @@
-"""The kernels by operation name, compiled one by one when a plan asks for them.
+"""The kernels by operation, compiled one by one when a plan asks for them.
 
 Every kernel has the same signature, kernel(code, levels, arena, scratch, blob): one instruction int32 (WIDTH,), the noisy
 levels int16, the activations uint8, scratch int32, the constants uint8. The interpreter calls kernels through their
@@ -9,11 +9,12 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from intsmooth.kernels import convolution, depthwise, elementwise, pooling, softmax
+from intsmooth.kernels import elementwise, pooling, softmax
+from intsmooth.kernels.convolution import conv_layer
+from intsmooth.kernels.depthwise import depthwise_layer
 
-KERNELS = {
-    **{"conv_{}_{}".format(*tile): layer for tile, layer in convolution.LAYERS.items()},
-    **{f"depthwise_{pixels}": layer for pixels, layer in depthwise.LAYERS.items()},
+FAMILIES = {"conv": conv_layer, "depthwise": depthwise_layer}
+SINGLE = {
     "input": elementwise.input_requantize,
     "binary": elementwise.binary,
     "lookup": elementwise.lookup,
@@ -21,7 +22,6 @@ KERNELS = {
     "fill_border": elementwise.fill_border,
     "average_pool": pooling.average_pool,
     "max_pool": pooling.max_pool,
-    "mean": pooling.mean,
     "softmax": softmax.softmax,
 }
 
@@ -29,13 +29,19 @@ _BYTES = types.Array(types.uint8, 1, "C")
 SIGNATURE = (types.Array(types.int32, 1, "C"), types.Array(types.int16, 1, "C"), _BYTES, types.Array(types.int32, 1, "C"), _BYTES)
 
 
+def kernel(operation: tuple):
+    """The jitted function of an operation: a name, and for a family the numbers that it is specialised for."""
+    name, *numbers = operation
+    return FAMILIES[name](*numbers) if numbers else SINGLE[name]
+
+
 def addresses(operations) -> np.ndarray:
-    """Machine addresses (intp) of the named kernels, compiling those that are not compiled yet."""
+    """Machine addresses (intp) of the kernels, compiling those that are not compiled yet."""
     found = []
-    for name in operations:
-        kernel = KERNELS[name]
-        kernel.compile(SIGNATURE)
-        compiled = kernel.overloads[SIGNATURE]
+    for operation in operations:
+        function = kernel(operation)
+        function.compile(SIGNATURE)
+        compiled = function.overloads[SIGNATURE]
         found.append(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
     return np.array(found, np.intp)
 

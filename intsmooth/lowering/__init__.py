@@ -16,7 +16,7 @@ LOWERING = {
     "lookup": elementwise.unary,
     "average_pool2d": window.pool,
     "max_pool2d": window.pool,
-    "mean": window.mean,
+    "mean": convolution.mean,
     "softmax": window.softmax,
     "concat": movement.concat,
     "pad": movement.pad,

@@ -38,10 +38,14 @@ def _segments(source: Buffer, kernel_shape, dilation, groups: int):
     return np.array([row * dilation[0] * source.row + tap for row in range(rows) for tap in taps], np.int32), whole_rows
 
 
-def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, skip, place, extent, pixel_steps):
-    """Instructions for output channels that read the same input channels; weights are (O, segments, segment bytes)."""
+def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, skip, place, extent, steps):
+    """Instructions for output channels that read the same input channels; weights are (O, segments, segment bytes).
+
+    place: first and one past the last output channel; extent: output rows and columns; steps: first byte read, and the
+    bytes from there to the next output row and the next output column."""
     multiplier, shift = node.constants["multiplier"], node.constants["shift"]
     first, last = place
+    known_step = steps[2] if steps[2] in kernel.KNOWN_STEPS else 0
     rows, columns = extent
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     fold = low == target.zero_byte and high == 255 and can_fold_zero(shift)
@@ -57,11 +61,11 @@ def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, 
                                                      skip_multiplier[channels], target.zero_byte, fold)),
             kernel.SEGMENTS: blob.add(segments), kernel.SEGMENT_COUNT: len(segments), kernel.SEGMENT_STEPS: packed.shape[2],
             kernel.RECTIFIED: int(fold), kernel.HAS_SKIP: int(skip is not None),
-            **pixel_steps,
+            i.SOURCE: steps[0], i.SOURCE_ROW: steps[1], i.SOURCE_PIXEL: steps[2],
         }
         if skip is not None:
             fields.update({i.SECOND: skip[0] + first + begin, i.SECOND_ROW: skip[1], i.SECOND_PIXEL: skip[2]})
-        result.append(Instruction("conv_{}_{}".format(*choose_tile(columns, blocks)), fields))
+        result.append(Instruction(("conv", *choose_tile(columns, blocks), known_step), fields))
     return result
 
 
@@ -93,7 +97,7 @@ def conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
     result, per_group = [], outputs // groups
     for group in range(groups):
         first, last = group * per_group, (group + 1) * per_group
-        steps = {i.SOURCE: start + group * depth, i.SOURCE_ROW: row_step, i.SOURCE_PIXEL: source.pixel * stride[1]}
+        steps = (start + group * depth, row_step, source.pixel * stride[1])
         result += _emit(node, blob, source, target, shaped[first:last], segments, bias, skip_multiplier, skip, (first, last),
                         extent, steps)
     return result
@@ -106,7 +110,7 @@ def fully_connected(node: Node, inputs: list[Buffer], target: Buffer, blob: Cons
     shaped = weights.reshape(len(weights), source.rows, -1)
     bias = _folded_bias(node, source, weights, None)
     return _emit(node, blob, source, target, shaped, segments.astype(np.int32), bias, np.zeros(len(weights), np.int64), None,
-                 (0, len(weights)), (1, 1), {i.SOURCE: source.offset})
+                 (0, len(weights)), (1, 1), (source.offset, 0, 0))
 
 
 def depthwise_conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
@@ -115,26 +119,43 @@ def depthwise_conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: Con
     stride, dilation, padding = (node.attributes[key] for key in ("stride", "dilation", "padding"))
     bias = _folded_bias(node, source, weights.reshape(-1, outputs).T, None)
     start = source.offset - padding[0] * source.row - padding[2] * source.pixel
-    steps = {i.SOURCE_ROW: source.row * stride[0], i.SOURCE_PIXEL: source.pixel * stride[1]}
+    steps = (source.row * stride[0], source.pixel * stride[1])
     if outputs != source.channels:  # several outputs for one input channel: a convolution with one channel per group
         taps, _ = _segments(source, (height, width), dilation, 2)
         by_channel, result, multiple = weights.reshape(-1, outputs).T[:, :, None], [], outputs // source.channels
         for channel in range(source.channels):
             place = (channel * multiple, (channel + 1) * multiple)
             result += _emit(node, blob, source, target, by_channel[slice(*place)], taps, bias, np.zeros(outputs, np.int64), None,
-                            place, (target.rows, target.columns), {i.SOURCE: start + channel, **steps})
+                            place, (target.rows, target.columns), (start + channel, *steps))
         return result
     taps, _ = _segments(source, (height, width), dilation, 2)
-    lanes = pad_lanes(weights.reshape(-1, outputs).T.astype("<i4"), 1)  # (channels, taps)
-    packed = lanes.reshape(-1, 16, len(taps)).transpose(0, 2, 1)        # (channel group, tap, channel of the group)
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     parameters = channel_parameters(bias, node.constants["multiplier"], node.constants["shift"], np.zeros(outputs, np.int64),
                                     target.zero_byte, False)
-    columns = target.columns
+    return [depthwise_instruction(target, start, steps, taps, weights.reshape(-1, outputs), parameters, (low, high), blob)]
+
+
+def depthwise_instruction(target: Buffer, start, steps, taps, weights, parameters, clamp, blob) -> Instruction:
+    """One weight per tap and channel, weights int8 (taps, channels); steps to the next output row and column."""
+    channels, columns = target.channels, target.columns
+    lanes = pad_lanes(weights.T.astype("<i4"), 1)                # (channels, taps)
+    packed = lanes.reshape(-1, 16, len(taps)).transpose(0, 2, 1)  # (channel group, tap, channel of the group)
     pixels = min((-(-columns // pixels) * pixels * (1 + 1 / pixels), pixels) for pixels in depthwise_kernel.TILES
                  if pixels <= columns)[1]
-    return [Instruction(f"depthwise_{pixels}", {
-        i.SOURCE: start, **steps, i.TARGET: target.offset, i.TARGET_ROW: target.row, i.TARGET_PIXEL: target.pixel,
-        i.ROWS: target.rows, i.COLUMNS: columns, i.CHANNELS: outputs, i.TARGET_ZERO: target.zero_byte, i.LOW: low, i.HIGH: high,
-        i.CONSTANTS: blob.add(parameters), i.WEIGHTS: blob.add(packed), depthwise_kernel.TAPS: blob.add(taps),
-        depthwise_kernel.TAP_COUNT: len(taps)})]
+    return Instruction(("depthwise", pixels), {
+        i.SOURCE: start, i.SOURCE_ROW: steps[0], i.SOURCE_PIXEL: steps[1], i.TARGET: target.offset, i.TARGET_ROW: target.row,
+        i.TARGET_PIXEL: target.pixel, i.ROWS: target.rows, i.COLUMNS: columns, i.CHANNELS: channels,
+        i.TARGET_ZERO: target.zero_byte, i.LOW: clamp[0], i.HIGH: clamp[1], i.CONSTANTS: blob.add(parameters),
+        i.WEIGHTS: blob.add(packed), depthwise_kernel.TAPS: blob.add(taps), depthwise_kernel.TAP_COUNT: len(taps)})
+
+
+def mean(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
+    """The mean over an image is a depthwise convolution whose one window is the image and whose weights are 1."""
+    source, channels = inputs[0], target.channels
+    taps = (np.arange(source.rows)[:, None] * source.row + np.arange(source.columns) * source.pixel).ravel().astype(np.int32)
+    multiplier, shift = (np.repeat(node.constants[name], channels) for name in ("multiplier", "shift"))
+    bias = np.full(channels, -len(taps) * source.zero_byte)
+    parameters = channel_parameters(bias, multiplier, shift, np.zeros(channels, np.int64), target.zero_byte, False)
+    low, high = (bound + 128 for bound in node.attributes["clamp"])
+    ones = np.ones((len(taps), channels), np.int8)
+    return [depthwise_instruction(target, source.offset, (0, 0), taps, ones, parameters, (low, high), blob)]

@@ -30,7 +30,7 @@ def _same_for_all(node: Node, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def input_requantize(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
     parameters = requantize_blocks(*_same_for_all(node), target.zero_byte, fold=False)
-    return [Instruction("input", {**target_fields(target), i.TARGET_ZERO: target.zero_byte, i.LOW: 0, i.HIGH: 255,
+    return [Instruction(("input",), {**target_fields(target), i.TARGET_ZERO: target.zero_byte, i.LOW: 0, i.HIGH: 255,
                                   i.CONSTANTS: blob.add(parameters)})]
 
 
@@ -46,7 +46,7 @@ def binary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
     parameters = np.concatenate([requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False)
                                  for index in range(count)])
     low, high = (bound + 128 for bound in node.attributes["clamp"])
-    return [Instruction("binary", {
+    return [Instruction(("binary",), {
         **source_fields(first), **target_fields(target), i.SECOND: second.offset,
         i.SECOND_ROW: second.row if second.rows > 1 else 0, i.SECOND_PIXEL: second.pixel if second.columns > 1 else 0,
         i.SOURCE_ZERO: first.zero_byte, i.SECOND_ZERO: second.zero_byte, i.TARGET_ZERO: target.zero_byte, i.LOW: low,
@@ -65,5 +65,5 @@ def unary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) 
             answers = zero_out + multiply_by_quantized_multiplier(
                 activations - zero_in, int(node.constants["multiplier"][0]), int(node.constants["shift"][0])).astype(np.int64)
         answers = saturate(answers, *node.attributes["clamp"])
-    return [Instruction("lookup", {**source_fields(inputs[0]), **target_fields(target),
+    return [Instruction(("lookup",), {**source_fields(inputs[0]), **target_fields(target),
                                    i.CONSTANTS: blob.add((answers + 128).astype(np.uint8))})]

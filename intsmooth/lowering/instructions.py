@@ -1,4 +1,7 @@
-"""One instruction before it becomes a row of the table: an operation's name and the columns that it sets."""
+"""One instruction before it becomes a row of the table: an operation and the columns that it sets.
+
+An operation is a name and what its kernel is specialised for, as kernels/table.py reads it: ("conv", 8, 2, 32), ("copy",).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +14,10 @@ from intsmooth.kernels.instruction import OPERATION, WIDTH
 
 @dataclass(frozen=True)
 class Instruction:
-    operation: str
+    operation: tuple
     fields: Mapping[int, int]
 
-    def row(self, operations: list[str]) -> np.ndarray:
+    def row(self, operations: list[tuple]) -> np.ndarray:
         """The int32 row that the interpreter reads; `operations` lists the kernels in use and grows when needed."""
         if self.operation not in operations:
             operations.append(self.operation)

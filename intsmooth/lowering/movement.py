@@ -13,7 +13,7 @@ from intsmooth.records import Node
 def copy(source: Buffer, target: Buffer, source_steps=None) -> Instruction:
     """Copy an array of the target's extent; source_steps are (row, pixel, channel) in bytes where they are not the source's own."""
     row, pixel, channel = source_steps or (source.row, source.pixel, 1)
-    return Instruction("copy", {**target_fields(target), i.SOURCE: source.offset, i.SOURCE_ROW: row, i.SOURCE_PIXEL: pixel,
+    return Instruction(("copy",), {**target_fields(target), i.SOURCE: source.offset, i.SOURCE_ROW: row, i.SOURCE_PIXEL: pixel,
                                 i.A0: channel, i.A1: 1})
 
 
@@ -27,7 +27,7 @@ def concat(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
     axis = node.attributes["axis"] + 3 - target.rank
     result, start = [], [0, 0, 0]
     for source in inputs:
-        result.append(Instruction("copy", {**copy(source, source).fields, **part(target, *start, source)}))
+        result.append(Instruction(("copy",), {**copy(source, source).fields, **part(target, *start, source)}))
         start[axis] += (source.rows, source.columns, source.channels)[axis]
     return result
 
@@ -35,9 +35,9 @@ def concat(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
 def pad(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
     source, amounts = inputs[0], node.attributes["padding"]
     before = [0] * (3 - len(amounts) // 2) + list(amounts[::2])
-    fill = Instruction("fill_border", {**target_fields(target), i.ROWS: 0, i.COLUMNS: 0, i.A1: target.rows, i.A3: target.columns,
+    fill = Instruction(("fill_border",), {**target_fields(target), i.ROWS: 0, i.COLUMNS: 0, i.A1: target.rows, i.A3: target.columns,
                                        i.A4: node.attributes["value"] + 128})
-    return [fill, Instruction("copy", {**copy(source, source).fields, **part(target, *before, source)})]
+    return [fill, Instruction(("copy",), {**copy(source, source).fields, **part(target, *before, source)})]
 
 
 def transpose(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
@@ -61,5 +61,5 @@ def reshape(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob
 def border(buffer: Buffer) -> Instruction:
     """Write the zero point around a freshly written activation."""
     above, below, left, right = buffer.border
-    return Instruction("fill_border", {**target_fields(buffer), i.A0: above, i.A1: below, i.A2: left, i.A3: right,
+    return Instruction(("fill_border",), {**target_fields(buffer), i.A0: above, i.A1: below, i.A2: left, i.A3: right,
                                        i.A4: buffer.zero_byte})

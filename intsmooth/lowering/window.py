@@ -1,4 +1,4 @@
-"""Instructions for pooling, the mean over an image, and softmax."""
+"""Instructions for pooling and softmax."""
 
 from intsmooth.kernels import instruction as i
 from intsmooth.kernels import pooling as kernel
@@ -13,24 +13,14 @@ def pool(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -
     source = inputs[0]
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     window, stride, padding = (node.attributes[key] for key in ("kernel", "stride", "padding"))
-    return [Instruction(node.op.removesuffix("2d"), {
+    return [Instruction((node.op.removesuffix("2d"),), {
         **source_fields(source), **target_fields(target), i.LOW: low, i.HIGH: high, kernel.WINDOW_ROWS: window[0],
         kernel.WINDOW_COLUMNS: window[1], kernel.STEP_ROWS: stride[0], kernel.STEP_COLUMNS: stride[1],
         kernel.ABOVE: padding[0], kernel.LEFT: padding[2], kernel.IMAGE_ROWS: source.rows,
         kernel.IMAGE_COLUMNS: source.columns})]
 
 
-def mean(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
-    source = inputs[0]
-    low, high = (bound + 128 for bound in node.attributes["clamp"])
-    return [Instruction("mean", {
-        **source_fields(source), **target_fields(target), i.TARGET_ZERO: target.zero_byte, i.LOW: low, i.HIGH: high,
-        kernel.MULTIPLIER: int(node.constants["multiplier"][0]), kernel.SHIFT: int(node.constants["shift"][0]),
-        kernel.OFFSET: source.rows * source.columns * source.zero_byte,
-        kernel.IMAGE_ROWS: source.rows, kernel.IMAGE_COLUMNS: source.columns})]
-
-
 def softmax(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
-    return [Instruction("softmax", {**source_fields(inputs[0]), **target_fields(target),
+    return [Instruction(("softmax",), {**source_fields(inputs[0]), **target_fields(target),
                                     i.A0: int(node.constants["multiplier"][0]), i.A1: int(node.constants["shift"][0]),
                                     i.A2: node.attributes["diff_min"]})]
