@@ -98,6 +98,17 @@ def input_requantize(code, levels, arena, scratch, blob):
 ADD, SUBTRACT, MULTIPLY = range(3)
 
 
+def _make_row(tile):
+    @jit
+    def row(a, b, out, channels, a_zero, b_zero, left_shift, parameters, zero, low, high):
+        for first in range(0, channels, 16):
+            tile(a + first, b + first, a_zero, b_zero, left_shift, parameters, out + first, channels - first, zero, low, high)
+    return row
+
+
+_add_row, _sub_row, _mul_row = _make_row(add16), _make_row(sub16), _make_row(mul16)
+
+
 @jit
 def binary(code, levels, arena, scratch, blob):
     """A0: which operation; A1: left shift. The second operand broadcasts by zero steps; channels are never broadcast."""
@@ -107,17 +118,15 @@ def binary(code, levels, arena, scratch, blob):
             a = base + code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
             b = base + code[SECOND] + row * code[SECOND_ROW] + column * code[SECOND_PIXEL]
             out = base + code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
-            for first in range(0, code[CHANNELS], 16):
-                lanes = code[CHANNELS] - first
-                if code[A0] == ADD:
-                    add16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
-                          code[TARGET_ZERO], code[LOW], code[HIGH])
-                elif code[A0] == SUBTRACT:
-                    sub16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
-                          code[TARGET_ZERO], code[LOW], code[HIGH])
-                else:
-                    mul16(a + first, b + first, code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters, out + first, lanes,
-                          code[TARGET_ZERO], code[LOW], code[HIGH])
+            if code[A0] == ADD:
+                _add_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
+                         code[TARGET_ZERO], code[LOW], code[HIGH])
+            elif code[A0] == SUBTRACT:
+                _sub_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
+                         code[TARGET_ZERO], code[LOW], code[HIGH])
+            else:
+                _mul_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
+                         code[TARGET_ZERO], code[LOW], code[HIGH])
 
 
 @jit

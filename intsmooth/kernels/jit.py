@@ -3,7 +3,9 @@
 numba's own cache looks at a function's file only: a caller keeps its old machine code when the kernel that it calls, the
 instruction set asked for, or the package changes. Here the key of every cached function also holds a digest of all
 kernel sources and the instruction set (numba itself adds the CPU's name and features), so that a cache made by another
-version or on another machine is never used. A cache folder that cannot be written costs compilation time, nothing else.
+version or on another machine is never used. The digest is taken before any kernel module is loaded and again before
+anything is saved: where the files have changed in between, nothing is saved. A cache folder that cannot be written costs
+compilation time, nothing else.
 """
 
 import hashlib
@@ -15,8 +17,13 @@ from numba.core.caching import FunctionCache
 
 from intsmooth.kernels.isa import ISA
 
-_SOURCES = sorted(pathlib.Path(__file__).parent.glob("*.py"))
-SOURCE_DIGEST = hashlib.sha256(b"\0".join(path.read_bytes() for path in _SOURCES)).hexdigest()
+
+def _source_digest() -> str:
+    sources = sorted(pathlib.Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+SOURCE_DIGEST = _source_digest()  # kernels/__init__.py imports this module first
 
 
 class _KernelCache(FunctionCache):
@@ -24,6 +31,10 @@ class _KernelCache(FunctionCache):
 
     def _index_key(self, sig, codegen):
         return (*super()._index_key(sig, codegen), SOURCE_DIGEST, ISA)
+
+    def save_overload(self, sig, data):
+        if _source_digest() == SOURCE_DIGEST:
+            super().save_overload(sig, data)
 
 
 def jit(function):

@@ -24,6 +24,11 @@ def source_fields(source: Buffer) -> dict[int, int]:
     return {i.SOURCE: source.offset, i.SOURCE_ROW: source.row, i.SOURCE_PIXEL: source.pixel}
 
 
+def _as_one_pixel(target: Buffer) -> dict[int, int]:
+    """A row's pixels lie next to each other: an element-wise kernel may take the row as one pixel of many channels."""
+    return {i.COLUMNS: 1, i.CHANNELS: target.columns * target.channels}
+
+
 def _same_for_all(node: Node, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.repeat(node.constants[name][index], 16) for name in ("multiplier", "shift"))
 
@@ -46,11 +51,13 @@ def binary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
     parameters = np.concatenate([requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False)
                                  for index in range(count)])
     low, high = (bound + 128 for bound in node.attributes["clamp"])
+    rows_match = (second.columns, second.channels) == (target.columns, target.channels)
     return [Instruction(("binary",), {
         **source_fields(first), **target_fields(target), i.SECOND: second.offset,
         i.SECOND_ROW: second.row if second.rows > 1 else 0, i.SECOND_PIXEL: second.pixel if second.columns > 1 else 0,
         i.SOURCE_ZERO: first.zero_byte, i.SECOND_ZERO: second.zero_byte, i.TARGET_ZERO: target.zero_byte, i.LOW: low,
-        i.HIGH: high, i.CONSTANTS: blob.add(parameters), i.A0: _BINARY[node.op], i.A1: node.attributes.get("left_shift", 0)})]
+        i.HIGH: high, i.CONSTANTS: blob.add(parameters), i.A0: _BINARY[node.op], i.A1: node.attributes.get("left_shift", 0),
+        **(_as_one_pixel(target) if rows_match else {})})]
 
 
 def unary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
@@ -66,4 +73,4 @@ def unary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) 
                 activations - zero_in, int(node.constants["multiplier"][0]), int(node.constants["shift"][0])).astype(np.int64)
         answers = saturate(answers, *node.attributes["clamp"])
     return [Instruction(("lookup",), {**source_fields(inputs[0]), **target_fields(target),
-                                   i.CONSTANTS: blob.add((answers + 128).astype(np.uint8))})]
+                                   i.CONSTANTS: blob.add((answers + 128).astype(np.uint8)), **_as_one_pixel(target)})]
