@@ -80,7 +80,7 @@ def build_plan(graph: Graph) -> Plan:
         spans[node.name] = (len(rows), len(rows) + len(instructions))
         rows += [instruction.row(operations) for instruction in instructions]
     output = Instruction(("copy",), target_fields(buffers[decided])).row([])
-    widest = max(buffer.channels for buffer in buffers.values())
+    widest = max(16, *(buffer.channels for buffer in buffers.values()))
     return Plan(graph, np.array(rows), tuple(operations), spans, output, blob.bytes(), arena, widest, buffers, bounds)
 
 

@@ -28,7 +28,7 @@ from intsmooth.kernels.instruction import (
     WEIGHTS,
 )
 from intsmooth.kernels.isa import ISA
-from intsmooth.kernels.jit import jit
+from intsmooth.kernels.jit import jit_as
 
 # The meaning of the free columns for a convolution.
 SEGMENTS, SEGMENT_COUNT, SEGMENT_STEPS, RECTIFIED, HAS_SKIP = A0, A1, A2, A3, A4
@@ -45,7 +45,7 @@ KNOWN_STEPS = (3, 16, 32, 64, 128)  # worth a kernel of their own; other steps s
 def conv_layer(pixels, blocks, known_step):
     """The layer for one register block and one step in bytes between neighbouring pixels of the input, 0 for any step."""
 
-    @jit
+    @jit_as(f"conv_{pixels}_{blocks}_{known_step}")
     def layer(code, levels, arena, scratch, blob):
         pixel_step, out_step, skip_step = code[SOURCE_PIXEL], code[TARGET_PIXEL], code[SECOND_PIXEL]
         source, target, second = (arena.ctypes.data + code[SOURCE], arena.ctypes.data + code[TARGET],

@@ -31,7 +31,7 @@ from intsmooth.kernels.instruction import (
     WEIGHTS,
 )
 from intsmooth.kernels.isa import ISA
-from intsmooth.kernels.jit import jit
+from intsmooth.kernels.jit import jit_as
 
 # The meaning of the free columns: offsets of the taps (int32 in the blob), their number.
 TAPS, TAP_COUNT = A0, A1
@@ -72,7 +72,7 @@ def depthwise_tile(typing, pixels, x, pixel_step, taps, tap_count, weights, para
 def depthwise_layer(pixels):
     """The layer for tiles of so many pixels."""
 
-    @jit
+    @jit_as(f"depthwise_{pixels}")
     def layer(code, levels, arena, scratch, blob):
         pixel_step, out_step = code[SOURCE_PIXEL], code[TARGET_PIXEL]
         constants = blob.ctypes.data

@@ -30,7 +30,8 @@ from intsmooth.kernels.instruction import (
     TARGET_ROW,
     TARGET_ZERO,
 )
-from intsmooth.kernels.jit import jit
+from intsmooth.kernels.isa import ISA
+from intsmooth.kernels.jit import jit, jit_as
 
 
 def _finish(builder, value, parameters, out, lanes, zero, low, high):
@@ -95,18 +96,51 @@ def input_requantize(code, levels, arena, scratch, blob):
                          code[TARGET_ZERO], code[LOW], code[HIGH])
 
 
-ADD, SUBTRACT, MULTIPLY = range(3)
+ADD, SUBTRACT, MULTIPLY, LINEAR = range(4)
 
 
-def _make_row(tile):
-    @jit
+# Parameters of a linear sum, in bytes: factors' upper and lower 15 bits as pairs of int16, rounding likewise, shift.
+UPPER, LOWER, ROUND_UPPER, ROUND_LOWER, LINEAR_SHIFT = range(0, 320, 64)
+LINEAR_BYTES, SPLIT = 320, 15
+
+
+@intrinsic
+def linear16(typing, a, b, a_zero, b_zero, left_shift, parameters, out, lanes, zero, low, high):
+    """(a A + b B + C) >> S for bytes a and b and 30-bit factors, in 32 bits: A = A' 2^15 + A", B and C alike, and
+
+    (a A + b B + C) >> S = (a A' + b B' + C' + ((a A" + b B" + C") >> 15)) >> (S - 15), floors being nested.
+    The signature is that of the other tiles; zero points and zero are part of C.
+    """
+
+    def codegen(context, builder, signature, values):
+        a, b, parameters, out, lanes = (values[index] for index in (0, 1, 5, 6, 7))
+        low, high = (v.splat(builder, builder.trunc(value, v.I32)) for value in values[9:])
+        first, second = (builder.zext(v.load(builder, address, v.V16I8), v.V16I32) for address in (a, b))
+        pair = builder.bitcast(builder.or_(first, builder.shl(second, v.constant(16))), ir.VectorType(v.I16, 32))
+
+        def part(factors_at, round_at):
+            factors = v.load(builder, v.offset(builder, parameters, factors_at), pair.type)
+            rounding = v.load(builder, v.offset(builder, parameters, round_at))
+            return builder.add(v.multiply_add_pairs(builder, ISA, pair, factors), rounding)
+
+        total = builder.add(part(UPPER, ROUND_UPPER), builder.ashr(part(LOWER, ROUND_LOWER), v.constant(SPLIT)))
+        value = builder.ashr(total, v.load(builder, v.offset(builder, parameters, LINEAR_SHIFT)))
+        v.store_pixels(builder, [v.clamp(builder, value, low, high)], out, ir.Constant(out.type, 0), lanes)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 11), codegen
+
+
+def _make_row(name, tile):
+    @jit_as(name)
     def row(a, b, out, channels, a_zero, b_zero, left_shift, parameters, zero, low, high):
         for first in range(0, channels, 16):
             tile(a + first, b + first, a_zero, b_zero, left_shift, parameters, out + first, channels - first, zero, low, high)
     return row
 
 
-_add_row, _sub_row, _mul_row = _make_row(add16), _make_row(sub16), _make_row(mul16)
+_add_row, _sub_row = _make_row("add_row", add16), _make_row("sub_row", sub16)
+_mul_row, _linear_row = _make_row("mul_row", mul16), _make_row("linear_row", linear16)
 
 
 @jit
@@ -124,6 +158,9 @@ def binary(code, levels, arena, scratch, blob):
             elif code[A0] == SUBTRACT:
                 _sub_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
                          code[TARGET_ZERO], code[LOW], code[HIGH])
+            elif code[A0] == LINEAR:
+                _linear_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
+                            code[TARGET_ZERO], code[LOW], code[HIGH])
             else:
                 _mul_row(a, b, out, code[CHANNELS], code[SOURCE_ZERO], code[SECOND_ZERO], code[A1], parameters,
                          code[TARGET_ZERO], code[LOW], code[HIGH])

@@ -46,3 +46,17 @@ def jit(function):
         except (RuntimeError, OSError):  # no folder that could be written
             pass
     return compiled
+
+
+def jit_as(name: str):
+    """`jit` for a function made by another function, under a name of its own.
+
+    Machine code is found by its symbol, which numba derives from the function's name and a counter that starts anew in
+    every process: two variants with one name, cached by different processes, could be taken for each other.
+    """
+
+    def decorate(function):
+        function.__name__ = function.__qualname__ = name
+        return jit(function)
+
+    return decorate

@@ -9,6 +9,7 @@ from intsmooth.kernels import instruction as i
 from intsmooth.lowering.buffers import Buffer
 from intsmooth.lowering.constants import ConstantBlob, requantize_blocks
 from intsmooth.lowering.instructions import Instruction
+from intsmooth.lowering.linear_sum import linear_sum
 from intsmooth.records import Node
 
 _BINARY = {"add": kernel.ADD, "sub": kernel.SUBTRACT, "mul": kernel.MULTIPLY}
@@ -48,15 +49,17 @@ def binary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
         raise UnsupportedError(f"node {node.name!r} ({node.op}) broadcasts its inputs in a way that the compiled engine does not "
                                "handle (the first input must have the output's shape, the second its channels)")
     count = 1 if node.op == "mul" else 3
-    parameters = np.concatenate([requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False)
-                                 for index in range(count)])
+    linear = None if node.op == "mul" else linear_sum(node, first.zero_byte, second.zero_byte, target.zero_byte)
+    parameters = linear if linear is not None else np.concatenate([requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False)
+                                                                   for index in range(count)])
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     rows_match = (second.columns, second.channels) == (target.columns, target.channels)
     return [Instruction(("binary",), {
         **source_fields(first), **target_fields(target), i.SECOND: second.offset,
         i.SECOND_ROW: second.row if second.rows > 1 else 0, i.SECOND_PIXEL: second.pixel if second.columns > 1 else 0,
         i.SOURCE_ZERO: first.zero_byte, i.SECOND_ZERO: second.zero_byte, i.TARGET_ZERO: target.zero_byte, i.LOW: low,
-        i.HIGH: high, i.CONSTANTS: blob.add(parameters), i.A0: _BINARY[node.op], i.A1: node.attributes.get("left_shift", 0),
+        i.HIGH: high, i.CONSTANTS: blob.add(parameters), i.A0: _BINARY[node.op] if linear is None else kernel.LINEAR,
+        i.A1: node.attributes.get("left_shift", 0),
         **(_as_one_pixel(target) if rows_match else {})})]
 
 
