@@ -52,7 +52,7 @@ def _accumulate(builder, slots, columns, x, segments, segment_count, steps, weig
                     builder.store(v.dot4(builder, ISA, builder.load(slot), four, weight), slot)
 
 
-def _add_skip(builder, slots, skip, skip_step, parameters):
+def add_skip(builder, slots, skip, skip_step, parameters):
     """Add skip multiplier times skip activation to every accumulator."""
     for block in range(len(slots[0])):
         at = v.offset(builder, skip, 16 * block)
@@ -62,7 +62,8 @@ def _add_skip(builder, slots, skip, skip_step, parameters):
             at = builder.add(at, skip_step)
 
 
-def _requantize_and_store(builder, slots, parameters, rectified, zero, low, high, out, out_step, lanes):
+def requantize_and_store(builder, slots, parameters, rectified, zero, low, high, out, out_step, lanes):
+    """Accumulators to bytes at `out`, pixels out_step apart; `lanes` channels of the last block exist."""
     for block in range(len(slots[0])):
         block_parameters = v.offset(builder, parameters, block * PARAMETER_BYTES + REQUANTIZE)
         results = []
@@ -95,12 +96,12 @@ def conv_tile(typing, pixels, blocks, known_step, x, pixel_step, segments, segme
         columns = _column_offsets(builder, len(slots), known_step.literal_value, pixel_step)
         _accumulate(builder, slots, columns, x, segments, segment_count, steps, weights)
         with builder.if_then(builder.icmp_signed("!=", has_skip, zeros)):
-            _add_skip(builder, slots, skip, skip_step, parameters)
+            add_skip(builder, slots, skip, skip_step, parameters)
         bounds = [v.splat(builder, builder.trunc(value, v.I32)) for value in (out_zero, low, high)]
         with builder.if_else(builder.icmp_signed("!=", rectified, zeros)) as (then, otherwise):
             for branch, flag in ((then, True), (otherwise, False)):
                 with branch:
-                    _requantize_and_store(builder, slots, parameters, flag, *bounds, out, out_step, lanes)
+                    requantize_and_store(builder, slots, parameters, flag, *bounds, out, out_step, lanes)
         return context.get_dummy_value()
 
     return types.void(pixels, blocks, known_step, *[types.intp] * 17), codegen

@@ -10,10 +10,11 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from intsmooth.kernels import elementwise, pooling, softmax
+from intsmooth.kernels.conv_rows import conv_rows_layer
 from intsmooth.kernels.convolution import conv_layer
 from intsmooth.kernels.depthwise import depthwise_layer
 
-FAMILIES = {"conv": conv_layer, "depthwise": depthwise_layer}
+FAMILIES = {"conv": conv_layer, "conv_rows": conv_rows_layer, "depthwise": depthwise_layer}
 SINGLE = {
     "input": elementwise.input_requantize,
     "binary": elementwise.binary,

@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from intsmooth.kernels import conv_rows
 from intsmooth.kernels import convolution as kernel
 from intsmooth.kernels import depthwise as depthwise_kernel
 from intsmooth.kernels import instruction as i
+from intsmooth.kernels.isa import ISA
 from intsmooth.lowering.buffers import Buffer
 from intsmooth.lowering.constants import ConstantBlob, can_fold_zero, channel_parameters, pack_weights, pad_lanes
 from intsmooth.lowering.instructions import Instruction
@@ -65,8 +67,18 @@ def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, 
         }
         if skip is not None:
             fields.update({i.SECOND: skip[0] + first + begin, i.SECOND_ROW: skip[1], i.SECOND_PIXEL: skip[2]})
-        result.append(Instruction(("conv", *choose_tile(columns, blocks), known_step), fields))
+        two_rows = blocks == 1 and end - begin <= 16 and known_step and _pairs_rows(extent, segments, steps)
+        operation = ("conv_rows", known_step) if two_rows else ("conv", *choose_tile(columns, blocks), known_step)
+        result.append(Instruction(operation, fields))
     return result
+
+
+def _pairs_rows(extent, segments, steps) -> bool:
+    """Whether two output rows share input rows as kernels/conv_rows.py wants it, and its tiles waste little."""
+    rows, columns = extent
+    whole_rows = len(segments) == conv_rows.KERNEL_ROWS and (np.diff(segments) == steps[1]).all()
+    waste = -(-columns // conv_rows.PIXELS) * conv_rows.PIXELS / columns
+    return ISA == "vnni512" and whole_rows and rows >= conv_rows.OUTPUT_ROWS and columns >= conv_rows.PIXELS and waste < 1.2
 
 
 def _folded_bias(node: Node, source: Buffer, weights_by_channel, skip: Buffer | None):
