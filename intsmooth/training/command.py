@@ -1,0 +1,115 @@
+"""intsmooth train RECIPE --data FOLDER --out MODEL.h5: train by a recipe and save the integer model.
+
+Imports torch only when it runs, so that the command line can show its help without it.
+"""
+
+import argparse
+import pathlib
+import time
+from collections.abc import Callable
+
+from intsmooth.errors import InputError, MissingExtraError, ResourceError
+from intsmooth.records import Graph
+
+SUMMARY = "train an integer model by a recipe (needs torch)"
+EXAMPLES = (
+    "train digits-s0.25 --out digits.h5",
+    "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/",
+    "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/ --resume",
+    "train my-recipe.ini --data cifar10/ --out mine.h5 --init run/float.pt",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("recipe", help="the name of a shipped recipe, or the path of an .ini file")
+    parser.add_argument("--data", metavar="FOLDER", help="folder or archive of the data set (not needed for digits)")
+    parser.add_argument("--out", metavar="FILE", required=True, help="the model file to write")
+    parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work appended)")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the float weights of another run")
+    parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """What the command line calls with the parsed arguments."""
+    run(
+        arguments.recipe,
+        arguments.data,
+        arguments.out,
+        arguments.work,
+        resume=arguments.resume,
+        init=arguments.init,
+        smoke=arguments.smoke,
+    )
+    return 0
+
+
+def run(
+    recipe: str | pathlib.Path,
+    data: str | pathlib.Path | None,
+    out: str | pathlib.Path,
+    work: str | pathlib.Path | None = None,
+    *,
+    resume: bool = False,
+    init: str | pathlib.Path | None = None,
+    smoke: bool = False,
+    say: Callable[[str], None] = print,
+) -> Graph:
+    """Train by a recipe, save the model to `out`, and return its graph.
+
+    work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
+    init: a checkpoint whose float weights are the start. say: takes each progress line, which also goes to the log.
+
+    Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
+    ResourceError where a file cannot be written.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("torch", "train", "training") from None
+    from intsmooth import h5file
+    from intsmooth.training.examples import load_examples
+    from intsmooth.training.export import export
+    from intsmooth.training.loop import noisy_accuracy, train
+    from intsmooth.training.recipe import load_recipe
+
+    if resume and init is not None:
+        raise InputError("--resume continues a run and --init starts a new one: give one of them")
+    plan = load_recipe(recipe)
+    examples = load_examples(plan, data)
+    if smoke:
+        plan, examples = plan.smoke(), examples.smoke()
+    folder = pathlib.Path(work) if work is not None else pathlib.Path(f"{out}.work")
+    with _open_log(folder) as log:
+
+        def tell(line: str) -> None:
+            say(line)
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+            log.flush()
+
+        tell(f"{plan.name}: {len(examples.training)} training images, {len(examples.validation)} for validation")
+        done = train(plan, examples, folder, init=init and pathlib.Path(init), resume=resume, say=tell)
+        accuracy = noisy_accuracy(done)
+        facts = {
+            **examples.facts,
+            "dataset": plan.data,
+            "sigma": str(float(plan.sigma)),
+            "law": plan.law,
+            "network": plan.network,
+            "recipe": plan.text,
+            "recipe name": plan.name,
+            "noisy validation accuracy": f"{accuracy:.4f}",
+        }
+        graph = export(done.network, examples.classes, examples.levels, facts)
+        h5file.save(graph, out)
+        tell(f"{out}: noisy validation accuracy {accuracy:.4f}, trained in {done.seconds:.0f} s, digest {graph.digest}")
+    return graph
+
+
+def _open_log(folder: pathlib.Path):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / "training.log", "a", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"{folder} cannot be written ({error.strerror}); choose another --work") from error

@@ -1,0 +1,114 @@
+"""Training examples by data set name: arrays for training and validation, batches out of them.
+
+No test image is ever touched here. CIFAR-10's validation part is the last images of the official training set; the
+digits' three parts come from digits_data.py.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from intsmooth.datasets import Dataset, cifar10, open_dataset
+from intsmooth.errors import DataError, InputError
+from intsmooth.training import digits_data
+from intsmooth.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Examples:
+    """images: uint8 (N, H, W, C) in levels; labels: int64 (N,)."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int) -> "Examples":
+        return Examples(self.images[:count], self.labels[:count])
+
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained on and chosen by, with what the exported model says about its input."""
+
+    name: str
+    training: Examples
+    validation: Examples
+    classes: tuple[str, ...]
+    levels: tuple[int, int]
+    unit: int
+    facts: dict[str, str]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.training.images.shape[1:])
+
+    def smoke(self) -> "TrainingData":
+        """A few images, enough to see that everything runs."""
+        return replace(self, training=self.training.first(256), validation=self.validation.first(64))
+
+
+def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> TrainingData:
+    """The data that the recipe names; source: its folder or archive, None for its usual place."""
+    if recipe.data == "digits":
+        digits = digits_data.load_digits()
+        parts = {
+            part: Examples(torch.tensor(digits.images[chosen][..., None]), torch.tensor(digits.labels[chosen]))
+            for part, chosen in digits.parts.items()
+            if part != "test"
+        }
+        facts = {"data": digits_data.SOURCE, "data licence": digits_data.LICENCE, "split": digits_data.SPLIT}
+        classes = tuple(str(label) for label in range(10))
+        return TrainingData("digits", parts["train"], parts["validation"], classes, (0, 16), 16, facts)
+    if recipe.data == "cifar10":
+        whole = _stack(open_dataset(source if source is not None else "cifar10", split="train"))
+        held = recipe.validation
+        if not 0 < held < len(whole):
+            raise InputError(f"recipe {recipe.name}: validation = {held}; it must be in 1..{len(whole) - 1}")
+        facts = {
+            "data": "CIFAR-10, Krizhevsky, Learning multiple layers of features from tiny images, 2009",
+            "split": f"the last {held} of the {len(whole)} official training images are the validation part",
+        }
+        kept = whole.first(len(whole) - held)
+        rest = Examples(whole.images[-held:], whole.labels[-held:])
+        return TrainingData("cifar10", kept, rest, cifar10.CLASSES, (0, 255), 255, facts)
+    raise InputError(f"recipe {recipe.name}: data = {recipe.data} is not known; use digits or cifar10")
+
+
+def _stack(dataset: Dataset) -> Examples:
+    if dataset.labels is None:
+        raise DataError(f"{dataset.name} has no labels; training needs them")
+    images = np.stack([item.image for item in dataset])
+    return Examples(torch.from_numpy(images), torch.from_numpy(np.asarray(dataset.labels, dtype=np.int64)))
+
+
+def batches(
+    examples: Examples, size: int, generator: torch.Generator, shift: int, flip: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """One epoch of shuffled batches: (float32 levels, NCHW in channels-last memory; labels), whole ones only.
+
+    Augmentation comes before the noise: a translation by up to `shift` pixels, black moving in, and a mirror image for
+    every second one on average.
+    """
+    device = examples.images.device
+    count, height, width, _ = examples.images.shape
+    padded = torch.nn.functional.pad(examples.images, (0, 0, shift, shift, shift, shift))
+    order = torch.randperm(count, generator=generator)
+    for start in range(0, count - size + 1, size):
+        chosen = order[start : start + size]
+        corner = torch.randint(0, 2 * shift + 1, (2, size, 1), generator=generator)
+        rows = corner[0] + torch.arange(height)
+        columns = corner[1] + torch.arange(width)
+        if flip:
+            mirrored = torch.rand(size, 1, generator=generator) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        index = (chosen[:, None, None], rows[:, :, None], columns[:, None, :])
+        images = padded[tuple(part.to(device) for part in index)]
+        yield images.permute(0, 3, 1, 2).float(), examples.labels[chosen.to(device)]

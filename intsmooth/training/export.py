@@ -1,0 +1,116 @@
+"""The fake-quantized twin as a graph of integer operators, ready to be saved.
+
+Integers come from the very functions that the twin computes with, so what is stored is what was trained; rescaling
+factors become (multiplier, shift) pairs here and nowhere else. After ReLU the zero point is -128: all of int8 is used,
+and the clamp of the fused operator is the type's own saturation.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.graph import build_graph
+from intsmooth.records import Graph, Node, Tensor
+from intsmooth.training.fakequant import QuantizedNetwork
+from intsmooth.training.network import Convolution
+
+_RELU_ZERO = -128
+_FULL = (-128, 127)
+
+
+def export(
+    twin: QuantizedNetwork, classes: tuple[str, ...], levels: tuple[int, int], facts: Mapping[str, str]
+) -> Graph:
+    """The integer graph that computes what the twin does; facts are free text for people."""
+    twin = twin.eval().cpu()
+    architecture = twin.architecture
+    nodes = [_input_node(twin)]
+    tensors = [
+        Tensor("levels", architecture.image, "int16", 0, 1.0 / twin.unit),
+        Tensor("input", architecture.image, "int8", int(twin.input_zero), float(twin.scale_of("input"))),
+    ]
+    for i, layer in enumerate(architecture.convolutions):
+        nodes.append(_convolution_node(twin, i, layer))
+        tensors.append(Tensor(layer.name, architecture.shape_of(layer.name), "int8", _RELU_ZERO, float(twin.scales[i])))
+    if architecture.pooled:
+        nodes.append(_mean_node(twin))
+        shape = (architecture.features,)
+        tensors.append(Tensor("features", shape, "int8", _RELU_ZERO, float(twin.features_scale)))
+    nodes.append(_linear_node(twin))
+    zero, scale = int(twin.logits_zero), float(twin.logits_scale)
+    tensors.append(Tensor("logits", (architecture.classes,), "int8", zero, scale))
+    return build_graph(
+        nodes=tuple(nodes),
+        tensors=tensors,
+        input="levels",
+        output="logits",
+        levels=levels,
+        unit=twin.unit,
+        classes=classes,
+        facts=dict(facts),
+    )
+
+
+def _rescale(factors: torch.Tensor) -> dict[str, np.ndarray]:
+    multiplier, shift = quantize_multipliers(factors.flatten().tolist())
+    return {"multiplier": multiplier, "shift": shift}
+
+
+def _int8(values: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().round().to(torch.int8).numpy())
+
+
+def _int32(values: torch.Tensor) -> np.ndarray:
+    return values.detach().round().to(torch.int32).numpy()
+
+
+def _input_node(twin: QuantizedNetwork) -> Node:
+    return Node("input", "input_requantize", ("levels",), "input", {}, _rescale(1.0 / twin.input_scale))
+
+
+def _convolution_node(twin: QuantizedNetwork, i: int, layer: Convolution) -> Node:
+    weight_scale = twin.weight_scale(i)
+    acc_scale = twin.scale_of(layer.source) * weight_scale
+    weights = twin.weights[i] / weight_scale.float()[:, None, None, None]
+    attributes = {
+        "stride": (layer.stride, layer.stride),
+        "dilation": (1, 1),
+        "padding": (layer.kernel // 2,) * 4,
+        "groups": 1,
+        "clamp": _FULL,
+    }
+    constants = {
+        "weights": _int8(weights.permute(0, 2, 3, 1)),
+        "bias": _int32(twin.biases[i] / acc_scale.float()),
+        **_rescale(acc_scale / twin.scales[i]),
+    }
+    if layer.skip is None:
+        return Node(layer.name, "conv2d", (layer.source,), layer.name, attributes, constants)
+    multiplier = torch.round(twin.scale_of(layer.skip) / acc_scale)
+    carried = torch.zeros(layer.outputs)
+    channels = next(c.outputs for c in twin.architecture.convolutions if c.name == layer.skip)
+    carried[layer.skip_offset : layer.skip_offset + channels] = 1
+    constants["skip_multiplier"] = _int32(multiplier * carried)
+    attributes |= {"skip_stride": (layer.skip_stride,) * 2, "skip_offset": layer.skip_offset}
+    return Node(layer.name, "conv2d_add", (layer.source, layer.skip), layer.name, attributes, constants)
+
+
+def _mean_node(twin: QuantizedNetwork) -> Node:
+    height, width, _ = twin.architecture.shape_of(twin.architecture.last)
+    factor = twin.scales[-1] / twin.features_scale / (height * width)
+    last = twin.architecture.last
+    return Node("features", "mean", (last,), "features", {"clamp": _FULL}, _rescale(factor))
+
+
+def _linear_node(twin: QuantizedNetwork) -> Node:
+    weight_scale = twin.linear_weight_scale()
+    acc_scale = twin.features_scale * weight_scale
+    constants = {
+        "weights": _int8(twin.linear_weight / weight_scale.float()[:, None]),
+        "bias": _int32(twin.linear_bias / acc_scale.float()),
+        **_rescale(acc_scale / twin.logits_scale),
+    }
+    source = "features" if twin.architecture.pooled else twin.architecture.last
+    return Node("logits", "fully_connected", (source,), "logits", {"clamp": _FULL}, constants)

@@ -1,0 +1,153 @@
+"""The fake-quantized twin: the integer network's arithmetic, in floats that hold integers, with gradients.
+
+Every activation is v = q - zero_point, an integer in a float tensor, and every weight an integer in [-127, 127] times a
+scale per output channel. Sums of their products stay exact in float32 (they are below 2^24), and in bfloat16 the
+operands do. Biases and residual multipliers are rounded in the accumulator's scale, as they will be stored.
+Requantization is acc * factor rounded to nearest while training; in evaluation it is the engine's own double rounding,
+in 64-bit integers, so that an evaluated twin is the exported network.
+
+Gradients pass through rounding unchanged and stop where a value is clamped (Bengio et al., 2013). Ranges are constants
+here, set by calibrate.py; weight scales follow the weights.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.training.network import Architecture, FloatNetwork, flatten_hwc, place_skip
+
+WEIGHT_LIMIT = 127
+SKIP_LIMIT = 32767
+BIAS_LIMIT = 2**28
+
+
+class _Requantize(torch.autograd.Function):
+    """round(acc * factor), clamped to [lowest, highest]; factor broadcasts over the channels."""
+
+    @staticmethod
+    def forward(ctx, acc, factor, lowest, highest):
+        real = acc * factor
+        ctx.save_for_backward((real > lowest - 0.5) & (real < highest + 0.5), factor)
+        return real.round_().clamp_(lowest, highest)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        inside, factor = ctx.saved_tensors
+        return gradient * inside * factor, None, None, None
+
+
+def _requantize(acc: torch.Tensor, factor: torch.Tensor, lowest: int, highest: int, exact: bool) -> torch.Tensor:
+    """acc times factor (one per channel, or one), an integer in [lowest, highest], in a float tensor.
+
+    exact: multiply_by_quantized_multiplier of fixedpoint.py, on int64 and without gradients.
+    """
+    per_channel = factor.reshape(-1, *(1,) * (acc.dim() - 2))
+    if not exact:
+        return _Requantize.apply(acc, per_channel.to(acc.dtype), lowest, highest)
+    multipliers, shifts = quantize_multipliers(factor.flatten().tolist())
+    multiplier = torch.as_tensor(multipliers, device=acc.device).long().reshape(per_channel.shape)
+    shift = torch.as_tensor(shifts, device=acc.device).long().reshape(per_channel.shape)
+    high = ((acc.round().long() << shift.clamp_min(0)) * multiplier + (1 << 30)) >> 31
+    right = (-shift).clamp_min(0)
+    mask = (torch.ones_like(right) << right) - 1
+    quotient = (high >> right) + ((high & mask) > (mask >> 1) + (high < 0).long()).long()
+    return quotient.clamp_(lowest, highest).to(acc.dtype)
+
+
+def _round(value: torch.Tensor) -> torch.Tensor:
+    return value + (value.round() - value).detach()
+
+
+class QuantizedNetwork(nn.Module):
+    """forward takes float images in levels (integer values, noise added), NCHW, and returns logits in real units.
+
+    Scales are real units per step, except input_scale, which is levels per step. All are buffers, so that the state
+    dict holds everything the exporter needs; calibrate.quantize sets them.
+    """
+
+    def __init__(self, architecture: Architecture, unit: int):
+        super().__init__()
+        self.architecture = architecture
+        self.unit = unit
+        layers = architecture.convolutions
+        self.weights = nn.ParameterList(torch.zeros(c.outputs, c.inputs, c.kernel, c.kernel) for c in layers)
+        self.biases = nn.ParameterList(torch.zeros(c.outputs) for c in layers)
+        self.linear_weight = nn.Parameter(torch.zeros(architecture.classes, architecture.features))
+        self.linear_bias = nn.Parameter(torch.zeros(architecture.classes))
+        self.register_buffer("input_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("input_zero", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("scales", torch.ones(len(layers), dtype=torch.float64))
+        self.register_buffer("features_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("logits_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("logits_zero", torch.zeros((), dtype=torch.int64))
+        self._position = {layer.name: i for i, layer in enumerate(layers)}
+
+    def fold(self, network: FloatNetwork) -> None:
+        """Take over a float network's weights, batch norm folded into the convolutions with its running statistics."""
+        with torch.no_grad():
+            for i, (convolution, norm) in enumerate(zip(network.convolutions, network.norms, strict=True)):
+                gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+                self.weights[i].copy_(convolution.weight * gain[:, None, None, None])
+                self.biases[i].copy_(norm.bias - norm.running_mean * gain)
+            self.linear_weight.copy_(network.linear.weight)
+            self.linear_bias.copy_(network.linear.bias)
+
+    def scale_of(self, tensor: str) -> torch.Tensor:
+        """Real units per step of a convolution's output or of "input"."""
+        return self.input_scale / self.unit if tensor == "input" else self.scales[self._position[tensor]]
+
+    def weight_scale(self, i: int) -> torch.Tensor:
+        """Scale per output channel of convolution i: largest weight / 127, and never so small that the bias or the
+        residual's multiplier would leave its range."""
+        layer = self.architecture.convolutions[i]
+        weight, scale_in = self.weights[i].detach(), self.scale_of(layer.source)
+        largest = weight.abs().amax((1, 2, 3)).double()
+        scale = torch.maximum(largest / WEIGHT_LIMIT, largest.max() * 1e-4 / WEIGHT_LIMIT)
+        scale = torch.maximum(scale, self.biases[i].detach().abs().double() / scale_in / BIAS_LIMIT)
+        if layer.skip is not None:
+            scale = scale.clamp_min(float(self.scale_of(layer.skip) / scale_in / SKIP_LIMIT))
+        return scale
+
+    def linear_weight_scale(self) -> torch.Tensor:
+        """Scale per class of the linear layer's weights."""
+        largest = self.linear_weight.detach().abs().amax(1).double()
+        return torch.maximum(largest, largest.max() * 1e-4) / WEIGHT_LIMIT
+
+    def input_value(self, levels: torch.Tensor) -> torch.Tensor:
+        """v of the input: levels / input_scale to nearest, saturated to int8 around its zero point.
+
+        Always exact: on so small integers double rounding differs from single rounding often, not just next to ties.
+        """
+        zero = int(self.input_zero)
+        return _requantize(levels, 1.0 / self.input_scale, -128 - zero, 127 - zero, exact=True)
+
+    def forward(self, levels: torch.Tensor) -> torch.Tensor:
+        return self.trace(levels)["logits"] * float(self.logits_scale)
+
+    def trace(self, levels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All activations as v = q - zero_point: "input", one per convolution, "features", "logits"."""
+        values = {"input": self.input_value(levels)}
+        for i, layer in enumerate(self.architecture.convolutions):
+            acc_scale = self.scale_of(layer.source) * self.weight_scale(i)
+            weight = _round(self.weights[i] / self.weight_scale(i).float()[:, None, None, None])
+            acc = functional.conv2d(values[layer.source], weight, None, layer.stride, layer.kernel // 2).float()
+            acc = acc + _round(self.biases[i] / acc_scale.float())[:, None, None]
+            if layer.skip is not None:
+                multiplier = torch.round(self.scale_of(layer.skip) / acc_scale).float()
+                acc = acc + place_skip(values[layer.skip], layer) * multiplier[:, None, None]
+            values[layer.name] = _requantize(acc, acc_scale / self.scales[i], 0, 255, not self.training)
+        values["features"] = self._features(values[self.architecture.last])
+        acc_scale = self.features_scale * self.linear_weight_scale()
+        weight = _round(self.linear_weight / self.linear_weight_scale().float()[:, None])
+        acc = functional.linear(values["features"], weight).float() + _round(self.linear_bias / acc_scale.float())
+        zero = int(self.logits_zero)
+        factor = acc_scale / self.logits_scale
+        values["logits"] = _requantize(acc, factor, -128 - zero, 127 - zero, not self.training)
+        return values
+
+    def _features(self, value: torch.Tensor) -> torch.Tensor:
+        if not self.architecture.pooled:
+            return flatten_hwc(value)
+        factor = self.scales[-1] / self.features_scale / (value.shape[2] * value.shape[3])
+        return _requantize(value.sum((2, 3)), factor, 0, 255, not self.training)

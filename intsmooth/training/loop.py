@@ -1,0 +1,231 @@
+"""The training loop: the stages of a recipe, one after the other, resumable at every epoch that was saved.
+
+All randomness of an epoch comes from (recipe's seed, stage, epoch, part), so a resumed run continues as if it had never
+stopped: on one machine, in the same bits.
+"""
+
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from intsmooth.errors import InputError
+from intsmooth.training import checkpoint
+from intsmooth.training.calibrate import quantize
+from intsmooth.training.examples import Examples, TrainingData, batches
+from intsmooth.training.fakequant import QuantizedNetwork
+from intsmooth.training.network import FloatNetwork, architecture
+from intsmooth.training.noise import IntegerNoise, consistency_loss
+from intsmooth.training.parallel import Parts
+from intsmooth.training.recipe import Recipe, Stage
+
+_SAVE_SECONDS = 20.0
+_SAY_SECONDS = 60.0
+_CALIBRATION_IMAGES = 512
+
+
+@dataclass
+class Run:
+    """A training run. network is the float network until the first quantized stage, the twin from then on."""
+
+    recipe: Recipe
+    data: TrainingData
+    work: pathlib.Path
+    device: torch.device
+    say: Callable[[str], None]
+    network: nn.Module
+    stage: int = 0
+    epoch: int = 0
+    seconds: float = 0.0
+
+    @property
+    def noise(self) -> IntegerNoise:
+        return IntegerNoise(self.recipe.sigma * self.data.unit, self.recipe.law)
+
+    def generator(self, *path: int) -> torch.Generator:
+        """A generator on the CPU whose seed follows from the recipe's and a path of integers."""
+        seed = np.random.SeedSequence([self.recipe.seed, *path]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(seed) >> 1)
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    work: pathlib.Path,
+    *,
+    init: pathlib.Path | None = None,
+    resume: bool = False,
+    device: torch.device | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """Train by the recipe; the finished run, its network the fake-quantized twin.
+
+    work: folder for checkpoints, made if missing. init: a checkpoint whose float weights are the start. resume: go on
+    from the checkpoint in `work`.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)
+    network = FloatNetwork(architecture(recipe.network, data.image_shape, len(data.classes)), data.unit)
+    run = Run(recipe, data, work, device, say, network)
+    if resume:
+        _restore(run)
+    elif init is not None:
+        _take_float_weights(run.network, init)
+    run.network.to(device, memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if device.type == "cpu" else threads)
+    try:
+        while run.stage < len(recipe.stages):
+            _train_stage(run, recipe.stages[run.stage])
+            run.stage, run.epoch = run.stage + 1, 0
+    finally:
+        torch.set_num_threads(threads)
+    return run
+
+
+def _train_stage(run: Run, stage: Stage) -> None:
+    if stage.quantized and isinstance(run.network, FloatNetwork):
+        checkpoint.save(run.work / "float.pt", {"network": run.network.state_dict(), "recipe": run.recipe.text})
+        run.network = _calibrated(run)
+        run.say(f"{stage.name}: quantized, noisy accuracy {noisy_accuracy(run):.4f} on validation images")
+    training = run.data.training.to(run.device)
+    steps = stage.epochs * (len(training) // run.recipe.batch)
+    if stage.epochs and not steps:
+        raise InputError(
+            f"recipe {run.recipe.name}: batch = {run.recipe.batch}, but there are only {len(training)} training images"
+        )
+    optimizer = torch.optim.SGD(
+        run.network.parameters(),
+        lr=stage.learning_rate[0],
+        momentum=run.recipe.momentum,
+        weight_decay=run.recipe.weight_decay,
+        nesterov=run.recipe.momentum > 0,
+    )
+    if run.epoch:
+        optimizer.load_state_dict(checkpoint.load(run.work / "checkpoint.pt")["optimizer"])
+    saved = time.monotonic()
+    with Parts(run.network, run.recipe.parts) as parts:
+        for epoch in range(run.epoch, stage.epochs):
+            start = time.monotonic()
+            loss = _train_epoch(run, stage, epoch, training, parts, optimizer, steps)
+            parts.merge_statistics()
+            run.epoch = epoch + 1
+            run.seconds += time.monotonic() - start
+            run.say(
+                f"{stage.name} {epoch + 1}/{stage.epochs}: loss {loss:.4f}, noisy accuracy {noisy_accuracy(run):.4f}, "
+                f"{time.monotonic() - start:.1f} s"
+            )
+            if run.epoch == stage.epochs or time.monotonic() - saved > _SAVE_SECONDS:
+                _save(run, optimizer)
+                saved = time.monotonic()
+
+
+def _train_epoch(
+    run: Run,
+    stage: Stage,
+    epoch: int,
+    training: Examples,
+    parts: Parts,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+) -> float:
+    """One epoch; the mean loss."""
+    recipe, noise = run.recipe, run.noise
+    order = run.generator(run.stage, epoch)
+    sources = [run.generator(run.stage, epoch, part + 1) for part in range(recipe.parts)]
+    if run.device.type == "cuda":
+        sources = [torch.Generator(run.device).manual_seed(source.initial_seed()) for source in sources]
+    for replica in parts.copies:
+        replica.train()
+    step = epoch * (len(training) // recipe.batch)
+    total, count, said = 0.0, 0, time.monotonic()
+    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip):
+        pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
+
+        def loss_of(network: nn.Module, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
+            copies = pieces[part].repeat(stage.copies, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+            noisy = noise.add_to(copies, sources[part])
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                logits = network(noisy)
+            return consistency_loss(logits.float(), piece_labels[part], stage.copies, stage.consistency, stage.entropy)
+
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(stage, step / max(steps - 1, 1))
+        total += parts.differentiate(loss_of)
+        optimizer.step()
+        step, count = step + 1, count + 1
+        if time.monotonic() - said > _SAY_SECONDS:
+            said = time.monotonic()
+            run.say(f"  {stage.name} {epoch + 1}: step {count} of {steps // stage.epochs}, loss {total / count:.4f}")
+    if not math.isfinite(total):
+        raise InputError(f"recipe {recipe.name}: the loss of stage {stage.name} is {total}; lower its learning_rate")
+    return total / count
+
+
+def learning_rate(stage: Stage, progress: float) -> float:
+    """The rate at a fraction 0..1 of the stage: linear from the first to the peak, then a cosine to the last."""
+    first, peak, last = stage.learning_rate
+    if progress < stage.warmup:
+        return first + (peak - first) * progress / stage.warmup
+    fall = (progress - stage.warmup) / (1 - stage.warmup)
+    return last + (peak - last) * (1 + math.cos(math.pi * min(fall, 1.0))) / 2
+
+
+def noisy_accuracy(run: Run) -> float:
+    """Accuracy on the validation images, each under one draw of noise that is the same at every call."""
+    examples = run.data.validation
+    generator = run.generator(1 << 20)
+    network = run.network.eval()
+    right = 0
+    with torch.no_grad():
+        for images, labels in zip(examples.images.split(500), examples.labels.split(500), strict=True):
+            noisy = run.noise.add_to(images.permute(0, 3, 1, 2).float(), generator)
+            right += int((network(noisy.to(run.device)).argmax(1).cpu() == labels).sum())
+    return right / len(examples)
+
+
+def _calibrated(run: Run) -> QuantizedNetwork:
+    """The twin of the run's float network, ranges from noisy training images."""
+    images = run.data.training.images[:_CALIBRATION_IMAGES].permute(0, 3, 1, 2).float()
+    noisy = run.noise.add_to(images, run.generator(1 << 21)).to(run.device)
+    recipe = run.recipe
+    twin = quantize(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin)
+    return twin.to(memory_format=torch.channels_last)
+
+
+def _save(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    content = {
+        "recipe": run.recipe.text,
+        "stage": run.stage,
+        "epoch": run.epoch,
+        "seconds": run.seconds,
+        "quantized": isinstance(run.network, QuantizedNetwork),
+        "network": run.network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    checkpoint.save(run.work / "checkpoint.pt", content)
+
+
+def _restore(run: Run) -> None:
+    path = run.work / "checkpoint.pt"
+    content = checkpoint.load(path)
+    if content["recipe"] != run.recipe.text:
+        raise InputError(f"{path} was made by another recipe, or this one was edited since; use it with --init instead")
+    if content["quantized"]:
+        run.network = QuantizedNetwork(run.network.architecture, run.network.unit)
+    run.network.load_state_dict(content["network"])
+    run.stage, run.epoch, run.seconds = content["stage"], content["epoch"], content["seconds"]
+    run.say(f"resuming {run.recipe.name} in stage {run.recipe.stages[run.stage].name} after epoch {run.epoch}")
+
+
+def _take_float_weights(network: FloatNetwork, path: pathlib.Path) -> None:
+    content = checkpoint.load(path)
+    try:
+        network.load_state_dict(content["network"])
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{path} does not hold float weights of {network.architecture.name}: {error}") from error

@@ -1,0 +1,166 @@
+"""Recipes: one small readable file per model that says everything its training depends on.
+
+A recipe is an .ini file with a section [recipe] and one section [stage NAME] per stage, in order. Float stages come
+first; the first stage with `quantized = yes` folds batch norm, calibrates the ranges and goes on with the
+fake-quantized twin. The recipes of the shipped models lie in the folder recipes/ beside this module.
+"""
+
+import configparser
+import pathlib
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+
+from intsmooth.errors import InputError
+
+FOLDER = pathlib.Path(__file__).parent / "recipes"
+LAWS = ("rounded", "discrete")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a training schedule.
+
+    epochs:        passes over the training images
+    quantized:     train the fake-quantized twin instead of the float network
+    copies:        noisy copies of each image in a batch
+    consistency:   lambda of Jeong and Shin (2020); 0: cross-entropy alone
+    entropy:       eta of the same paper
+    learning_rate: at the first step, at its peak, at the last step; linear up to the peak, a cosine from there on
+    warmup:        fraction of the stage's steps until the peak
+    """
+
+    name: str
+    epochs: int
+    quantized: bool = False
+    copies: int = 1
+    consistency: float = 0.0
+    entropy: float = 0.5
+    learning_rate: tuple[float, float, float] = (0.01, 0.1, 0.0)
+    warmup: float = 0.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a model is trained from.
+
+    data, network: names that examples.py and network.py know
+    sigma:   standard deviation of the noise in [0, 1] units, exact; law: "rounded" or "discrete"
+    margin:  the integer input covers the levels of an image and this many sigma beyond on either side
+    batch:   images per step; parts: pieces of a batch, normalised and differentiated separately, in a thread each
+    shift:   random translation by up to this many pixels; flip: random left-right mirroring
+    precision: "bfloat16" (autocast) or "float32"
+    validation: how many of the last training images are held out, where the data set brings no split of its own
+    """
+
+    name: str
+    data: str
+    network: str
+    sigma: Fraction
+    stages: tuple[Stage, ...]
+    law: str = "rounded"
+    seed: int = 0
+    margin: float = 3.0
+    batch: int = 128
+    parts: int = 2
+    precision: str = "bfloat16"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    shift: int = 0
+    flip: bool = False
+    validation: int = 0
+    text: str = ""
+
+    def smoke(self) -> "Recipe":
+        """The same recipe cut down to seconds: one epoch per stage, small batches."""
+        return replace(self, batch=16 * self.parts, stages=tuple(replace(stage, epochs=1) for stage in self.stages))
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.ini")))
+
+
+def load_recipe(name_or_path: str | pathlib.Path) -> Recipe:
+    """The recipe of that name or in that file; InputError says what is unknown, missing or out of range in it."""
+    path = pathlib.Path(name_or_path)
+    if path.suffix != ".ini":
+        path = FOLDER / f"{name_or_path}.ini"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"recipe {str(name_or_path)!r} cannot be read ({error.strerror}); give the path of an .ini file or one of "
+            f"{', '.join(shipped_recipes())}"
+        ) from None
+    return parse_recipe(text, path.stem)
+
+
+def parse_recipe(text: str, name: str) -> Recipe:
+    """The recipe that an .ini file's text describes."""
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#",))
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise InputError(f"recipe {name}: not an .ini file: {error}") from None
+    stages = []
+    values: dict[str, object] = {}
+    for section in parser.sections():
+        kind, _, label = section.partition(" ")
+        if kind == "stage" and label:
+            stages.append(Stage(**{"name": label, **_typed(Stage, parser[section], f"{name} [{section}]")}))
+        elif section == "recipe":
+            values = _typed(Recipe, parser[section], f"{name} [{section}]")
+        else:
+            raise InputError(f"recipe {name}: section [{section}] is not known; use [recipe] and [stage NAME]")
+    missing = {"data", "network", "sigma"} - values.keys()
+    if missing:
+        raise InputError(f"recipe {name}: {', '.join(sorted(missing))} missing in [recipe]")
+    recipe = Recipe(**{"name": name, "text": text, "stages": tuple(stages), **values})
+    _check(recipe)
+    return recipe
+
+
+def _typed(record: type, section: configparser.SectionProxy, where: str) -> dict[str, object]:
+    """A section's text values in the types of the record's fields."""
+    convert = {
+        str: str,
+        int: int,
+        float: float,
+        Fraction: Fraction,
+        bool: lambda text: configparser.ConfigParser.BOOLEAN_STATES[text.lower()],
+        tuple[float, float, float]: lambda text: tuple(float(part) for part in text.split()),
+    }
+    types = {field.name: field.type for field in fields(record) if field.name not in ("name", "stages", "text")}
+    values = {}
+    for key, text in section.items():
+        if key not in types:
+            raise InputError(f"recipe {where}: {key} is not known; known are {', '.join(sorted(types))}")
+        try:
+            values[key] = convert[types[key]](text)
+        except (ValueError, KeyError, ZeroDivisionError):
+            raise InputError(f"recipe {where}: {key} = {text!r} is not a {types[key]}") from None
+    if record is Stage and "epochs" not in values:
+        raise InputError(f"recipe {where}: epochs missing")
+    return values
+
+
+def _check(recipe: Recipe) -> None:
+    order = [stage.quantized for stage in recipe.stages]
+    rules = [
+        (recipe.sigma > 0, "sigma must be positive"),
+        (recipe.law in LAWS, f"law must be one of {', '.join(LAWS)}"),
+        (recipe.precision in ("bfloat16", "float32"), "precision must be bfloat16 or float32"),
+        (recipe.batch > 0 and recipe.parts > 0, "batch and parts must be positive"),
+        (recipe.batch % recipe.parts == 0, "batch must be a multiple of parts"),
+        (recipe.shift >= 0 and recipe.margin >= 0, "shift and margin must not be negative"),
+        (recipe.validation >= 0, "validation must not be negative"),
+        (any(order) and order == sorted(order), "float stages come first, and at least one quantized stage last"),
+        (all(stage.epochs >= 0 for stage in recipe.stages), "epochs must not be negative"),
+        (all(stage.copies >= 1 for stage in recipe.stages), "copies must be at least 1"),
+        (all(s.copies > 1 or not s.consistency for s in recipe.stages), "consistency needs copies of at least 2"),
+        (all(len(stage.learning_rate) == 3 for stage in recipe.stages), "learning_rate needs three numbers"),
+        (all(0 <= stage.warmup < 1 for stage in recipe.stages), "warmup must be in [0, 1)"),
+    ]
+    wrong = [message for holds, message in rules if not holds]
+    if wrong:
+        raise InputError(f"recipe {recipe.name}: {'; '.join(wrong)}")

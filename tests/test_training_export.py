@@ -1,0 +1,151 @@
+"""The exported network is its fake-quantized twin: same decisions, and in fact the same integers, on noisy samples."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
+
+from intsmooth import h5file  # noqa: E402
+from intsmooth.reference.engine import run  # noqa: E402
+from intsmooth.training.calibrate import input_range, least_error_scale, quantize  # noqa: E402
+from intsmooth.training.export import export  # noqa: E402
+from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
+from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
+from intsmooth.training.noise import IntegerNoise  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CASES = [("digits_cnn", (8, 8, 1), (0, 16), 16, Fraction(4)), ("resnet8", (16, 16, 3), (0, 255), 255, Fraction(64))]
+
+
+@pytest.fixture
+def one_thread():
+    """Threads of one operator spin while they wait for each other, which a busy machine does not forgive."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_twin(name, image, levels, unit, sigma, seed=0):
+    """A float network with random weights and statistics, its twin, and noisy samples (N, C, H, W)."""
+    torch.manual_seed(seed)
+    network = FloatNetwork(architecture(name, image, 10), unit)
+    for norm in network.norms:
+        torch.nn.init.uniform_(norm.weight, 0.2, 1.5)
+        torch.nn.init.normal_(norm.bias, 0.0, 0.2)
+        norm.momentum = None  # the statistics of one pass are those of its batch
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(levels[0], levels[1] + 1, (32, image[2], *image[:2]), generator=generator).float()
+    samples = IntegerNoise(sigma, "rounded").add_to(images, generator)
+    with torch.no_grad():
+        network.linear.bias -= network.train()(samples).mean(0)  # so that every class wins now and then
+    return network.eval(), quantize(network, samples, levels, sigma, 3), samples
+
+
+def nhwc(value):
+    return (value.permute(0, 2, 3, 1) if value.dim() == 4 else value).numpy()
+
+
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_exported_integers_are_the_twins(name, image, levels, unit, sigma, tmp_path):
+    _, twin, samples = random_twin(name, image, levels, unit, sigma)
+    graph = export(twin, tuple("0123456789"), levels, {"source": "test"})
+    h5file.save(graph, tmp_path / "model.h5")
+    graph = h5file.load(tmp_path / "model.h5")
+    with torch.no_grad():
+        expected = twin.eval().trace(samples)
+    found = run(graph, nhwc(samples).astype(np.int16))
+    for tensor in graph.tensors.values():
+        if tensor.name != graph.input:
+            values = nhwc(expected[tensor.name]) + tensor.zero_point
+            assert np.array_equal(values, found[tensor.name]), tensor.name
+    assert len(np.unique(found["logits"].argmax(1))) > 1
+    assert {node.op for node in graph.nodes} <= {"input_requantize", "conv2d", "conv2d_add", "mean", "fully_connected"}
+
+
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_training_arithmetic_decides_as_evaluation_does(name, image, levels, unit, sigma):
+    _, twin, samples = random_twin(name, image, levels, unit, sigma, seed=1)
+    with torch.no_grad():
+        trained, evaluated = twin.train()(samples), twin.eval()(samples)
+    assert (trained - evaluated).square().mean().sqrt() < 0.05 * evaluated.std()
+    assert float((trained.argmax(1) == evaluated.argmax(1)).float().mean()) >= 0.9
+
+
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_twin_is_close_to_the_float_network(name, image, levels, unit, sigma):
+    network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=2)
+    with torch.no_grad():
+        error = (twin.eval()(samples) - network(samples)).square().mean().sqrt()
+        spread = network(samples).std()
+    assert error < 0.1 * spread
+
+
+def test_requantization_is_that_of_the_integer_engine():
+    from intsmooth.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
+
+    generator = torch.Generator().manual_seed(4)
+    acc = torch.randint(-(2**23), 2**23, (4000, 6, 1, 1), generator=generator).float()
+    acc[:9, :, 0, 0] = torch.tensor([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 2.0**23, -(2.0**23)])[:, None]
+    factor = torch.tensor([0.5, 0.25, 1.5, 3.1e-5, 7.7e-6, 0.0123], dtype=torch.float64)
+    found = _requantize(acc, factor, -(2**31), 2**31 - 1, exact=True)[:, :, 0, 0].double().numpy()
+    for channel, real in enumerate(factor.tolist()):
+        multiplier, shift = quantize_multiplier(real)
+        expected = multiply_by_quantized_multiplier(acc[:, channel, 0, 0].long().numpy(), multiplier, shift)
+        assert np.array_equal(found[:, channel], expected.astype(np.float32))
+
+
+def test_gradient_is_that_of_the_clamped_scaling():
+    acc = torch.tensor([[-10.0, 3.0, 100.0, 900.0]], requires_grad=True)
+    _requantize(acc, torch.tensor(0.5, dtype=torch.float64), 0, 255, exact=False).sum().backward()
+    assert acc.grad.tolist() == [[0.0, 0.5, 0.5, 0.0]]
+
+
+def test_small_weights_and_large_biases_keep_their_integers_in_range():
+    twin = QuantizedNetwork(architecture("resnet8", (8, 8, 3), 10), 255)
+    with torch.no_grad():
+        for weight, bias in zip(twin.weights, twin.biases, strict=True):
+            weight.fill_(1e-12)
+            bias.fill_(50.0)
+    graph = export(twin, tuple("0123456789"), (0, 255), {})
+    for node in graph.nodes:
+        if "skip_multiplier" in node.constants:
+            assert 0 <= node.constants["skip_multiplier"].min() <= node.constants["skip_multiplier"].max() <= 32767
+        if node.op.startswith("conv2d"):
+            assert np.abs(node.constants["bias"].astype(np.int64)).max() <= 2**28
+
+
+@pytest.mark.parametrize(("levels", "sigma"), [((0, 16), Fraction(4)), ((0, 255), Fraction(255, 4)), ((0, 255), 255)])
+def test_input_range_covers_levels_and_noise(levels, sigma):
+    step, zero = input_range(levels, Fraction(sigma), 3.0)
+    assert (-128 - zero) * step <= levels[0] - 3 * sigma + step
+    assert (127 - zero) * step >= levels[1] + 3 * sigma - step
+    assert step > 1 or step.numerator == 1
+
+
+def test_least_error_scale_clamps_a_thin_tail_but_not_a_full_range():
+    assert least_error_scale(torch.linspace(0, 1, 10_000)) == pytest.approx(1 / 255, rel=0.03)
+    tail = torch.empty(100_000).exponential_(generator=torch.Generator().manual_seed(6))
+    scale, whole = least_error_scale(tail, steps=15), float(tail.max()) / 15
+    assert scale < 0.8 * whole
+    errors = [float(((tail / s).round().clamp(0, 15) * s - tail).square().mean()) for s in (scale, whole)]
+    assert errors[0] < errors[1]
+    assert least_error_scale(torch.zeros(5)) > 0
+
+
+def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels():
+    layer = next(c for c in architecture("resnet20", (32, 32, 3), 10).convolutions if c.skip_stride == 2)
+    skip = torch.arange(2 * 16 * 4 * 4.0).reshape(2, 16, 4, 4)
+    placed = place_skip(skip, layer)
+    assert placed.shape == (2, 32, 2, 2)
+    assert torch.equal(placed[:, 8:24], skip[:, :, ::2, ::2])
+    assert not placed[:, :8].any() and not placed[:, 24:].any()
+
+
+def test_resnet20_is_the_published_network():
+    network = FloatNetwork(architecture("resnet20", (32, 32, 3), 10), 255)
+    parameters = {name: value.numel() for name, value in network.named_parameters()}
+    assert sum(parameters.values()) == 269_722  # akamaster/pytorch_resnet_cifar10, option A: 0.27 M
+    assert len(network.convolutions) == 19

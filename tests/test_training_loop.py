@@ -1,0 +1,129 @@
+"""Training end to end in miniature: it runs, it learns, it resumes in the same bits, and it says what is wrong."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
+pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the digits")
+
+from intsmooth import h5file  # noqa: E402
+from intsmooth.errors import InputError, ResourceError  # noqa: E402
+from intsmooth.training import command, loop  # noqa: E402
+from intsmooth.training.examples import Examples, batches, load_examples  # noqa: E402
+from intsmooth.training.recipe import Stage, load_recipe, parse_recipe  # noqa: E402
+
+TINY = """
+[recipe]
+data = digits
+network = digits_cnn
+sigma = 0.25
+batch = 64
+precision = float32
+[stage gaussian]
+epochs = 2
+learning_rate = 0.02 0.1 0.02
+[stage consistency]
+epochs = 1
+copies = 2
+consistency = 5
+learning_rate = 0.01 0.02 0
+[stage quantized]
+quantized = yes
+epochs = 2
+learning_rate = 0 0.002 0
+"""
+
+
+class Killed(Exception):
+    pass
+
+
+def quiet(line):
+    pass
+
+
+def test_smoke_run_writes_a_model_and_a_log(tmp_path):
+    graph = command.run("digits-s0.25", None, tmp_path / "model.h5", tmp_path / "work", smoke=True, say=quiet)
+    assert h5file.load(tmp_path / "model.h5").digest == graph.digest
+    assert graph.facts["sigma"] == "0.25" and graph.facts["dataset"] == "digits" and graph.unit == 16
+    assert graph.digest in (tmp_path / "work" / "training.log").read_text()
+
+
+def test_it_learns_and_a_killed_run_resumes_in_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1.0)
+    recipe = tmp_path / "tiny.ini"
+    recipe.write_text(TINY)
+    whole = command.run(recipe, None, tmp_path / "whole.h5", tmp_path / "whole", say=quiet)
+    assert float(whole.facts["noisy validation accuracy"]) > 0.6
+
+    for moment in ("gaussian 2/2", "consistency 1/1", "quantized 2/2"):  # each killed before its epoch is saved
+
+        def kill(line, moment=moment):
+            if line.startswith(moment):
+                raise Killed
+
+        resume = (tmp_path / "parts" / "checkpoint.pt").exists()
+        with pytest.raises(Killed):
+            command.run(recipe, None, tmp_path / "parts.h5", tmp_path / "parts", resume=resume, say=kill)
+    resumed = command.run(recipe, None, tmp_path / "parts.h5", tmp_path / "parts", resume=True, say=quiet)
+    assert resumed.digest == whole.digest
+    assert not list(tmp_path.rglob("*.part"))
+
+    recipe.write_text(TINY.replace("consistency = 5", "consistency = 6"))
+    with pytest.raises(InputError, match="another recipe"):
+        command.run(recipe, None, tmp_path / "parts.h5", tmp_path / "parts", resume=True, say=quiet)
+    start = tmp_path / "whole" / "float.pt"
+    warm = command.run(recipe, None, tmp_path / "warm.h5", tmp_path / "warm", init=start, smoke=True, say=quiet)
+    assert warm.digest != whole.digest
+    with pytest.raises(InputError, match="float weights"):  # the last checkpoint holds the twin
+        command.run(recipe, None, tmp_path / "x.h5", tmp_path / "x", init=tmp_path / "whole" / "checkpoint.pt")
+
+
+def test_bad_requests_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint"):
+        command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)
+    (tmp_path / "new" / "checkpoint.pt").write_bytes(b"PK\x03\x04 truncated")
+    with pytest.raises(InputError, match="not a checkpoint"):
+        command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)
+    with pytest.raises(InputError, match="one of them"):
+        command.run("digits-s0.25", None, tmp_path / "x.h5", resume=True, init="float.pt", say=quiet)
+    (tmp_path / "file").touch()
+    with pytest.raises(ResourceError, match="cannot be written"):
+        command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "file", smoke=True, say=quiet)
+    recipe = parse_recipe(TINY.replace("digits_cnn", "transformer"), "mine")
+    with pytest.raises(InputError, match="transformer"):
+        loop.train(recipe, load_examples(recipe, None), tmp_path)
+
+
+def test_no_test_digit_is_trained_on():
+    data = load_examples(load_recipe("digits-s0.25"), None)
+    from intsmooth.datasets import open_dataset
+
+    held_out = {item.image.tobytes() for item in open_dataset("digits")}
+    seen = [image.numpy().tobytes() for part in (data.training, data.validation) for image in part.images]
+    assert len(seen) == 1797 - 364
+    assert not held_out & set(seen)
+
+
+def test_batches_shift_within_reach_and_mirror():
+    images = torch.zeros(40, 6, 6, 1, dtype=torch.uint8)
+    images[:, 2, 3] = 9
+    examples = Examples(images, torch.arange(40))
+    seen, labels = set(), []
+    for levels, numbers in batches(examples, 10, torch.Generator().manual_seed(2), shift=1, flip=True):
+        assert levels.shape == (10, 1, 6, 6) and levels.dtype == torch.float32
+        assert (levels.sum((1, 2, 3)) == 9).all()
+        labels += numbers.tolist()
+        seen |= {tuple(position) for position in levels[:, 0].nonzero()[:, 1:].tolist()}
+    assert sorted(labels) == list(range(40))
+    assert seen <= {(row, column) for row in (1, 2, 3) for column in (1, 2, 3, 4)} and len(seen) > 4
+    plain = next(batches(examples, 10, torch.Generator().manual_seed(2), shift=0, flip=False))[0]
+    assert np.array_equal(plain[0, 0].numpy(), images[0, :, :, 0].float().numpy())
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_to_its_end():
+    stage = Stage("s", 1, learning_rate=(0.1, 1.0, 0.2), warmup=0.25)
+    rates = [loop.learning_rate(stage, step / 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[25] == 1.0 and rates[-1] == pytest.approx(0.2)
+    assert np.all(np.diff(rates[:26]) > 0) and np.all(np.diff(rates[25:]) < 0)
+    assert loop.learning_rate(Stage("s", 1, learning_rate=(0.3, 0.3, 0.0), warmup=0.0), 0.0) == 0.3
