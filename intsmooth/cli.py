@@ -1,0 +1,68 @@
+"""The command line: wires the stages together, holds no mathematics.
+
+Every command is a module of `intsmooth.commands` with a one-line SUMMARY, EXAMPLES, `add_arguments` and `run`. Errors
+that intsmooth raises on purpose become one line on standard error and the exit code of their class (errors.py); 130
+means interrupted, as shells expect. Anything else is a bug and keeps its traceback.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+
+from intsmooth import __version__
+from intsmooth.errors import IntsmoothError, ResourceError
+
+COMMANDS = ("certify", "predict", "info", "curve", "train", "bench")
+INTERRUPTED = 130
+_EXIT_CODES = (
+    "\nexit codes:\n  0 done, 2 an argument is wrong, 3 the model or 4 the data set cannot be used,\n"
+    "  5 the results file belongs to another run, 6 the machine lacks something (disk, memory, permission),\n"
+    "  7 an optional package is missing, 130 interrupted"
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; parsed arguments carry the command's `run`."""
+    parser = argparse.ArgumentParser(
+        prog="intsmooth",
+        description="Certified L2 robustness from integer-only neural networks.",
+        epilog="first steps:\n  intsmooth certify digits\n  intsmooth info digits\n" + _EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"intsmooth {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        module = importlib.import_module(f"intsmooth.commands.{name}")
+        command = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            epilog="examples:\n" + "\n".join(f"  intsmooth {line}" for line in module.EXAMPLES),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments) or 0
+    except IntsmoothError as error:
+        return _complain(error)
+    except MemoryError:
+        return _complain(ResourceError("out of memory: use a smaller model, a smaller batch size or fewer threads"))
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does; keep Python from complaining about it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _complain(error: IntsmoothError) -> int:
+    print(f"intsmooth: error: {error}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,1 @@
+"""The commands of the command line, one module each; `intsmooth.cli` lists and dispatches them."""

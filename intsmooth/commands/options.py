@@ -1,0 +1,91 @@
+"""Options that several commands share, and what their values mean."""
+
+import argparse
+import pathlib
+
+from intsmooth.datasets import NAMES, Dataset, open_dataset
+from intsmooth.errors import InputError
+from intsmooth.progress import Progress
+from intsmooth.records import Graph
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """--data, --split, --every, --max."""
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="digits, cifar10, caltech101, an archive or folder of these, a .npz, .npy or .h5 file, or a folder of "
+        "images; by default the data set that the model was made for",
+    )
+    parser.add_argument("--split", help="part of the data set (default: test)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only images whose index is a multiple of N")
+    parser.add_argument("--max", type=int, metavar="N", help="only the first N of these images")
+
+
+def add_noise_options(parser: argparse.ArgumentParser) -> None:
+    """--sigma, --law, --seed."""
+    parser.add_argument(
+        "--sigma", help="standard deviation of the noise in [0, 1] units (default: the model's training noise)"
+    )
+    parser.add_argument("--law", choices=("rounded", "discrete"), default="rounded", help="law of the integer noise")
+    parser.add_argument("--seed", help="an integer or hexadecimal text (default: fresh, and recorded)")
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """--backend, --threads, --batch-size."""
+    parser.add_argument(
+        "--backend", choices=("numba", "numpy"), default="numba", help="the same results, fast or plain"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="worker threads (default: one per processor)")
+    parser.add_argument(
+        "--batch-size", type=int, default=4096, metavar="N", help="samples counted at a time; changes no result"
+    )
+
+
+def data_name(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) -> str:
+    """What --data means where it is not given: the model's own data set, by its facts or its file's name."""
+    if arguments.data is not None:
+        return arguments.data
+    for name in (graph.facts.get("dataset", ""), model.stem.split("-")[0]):
+        if name in NAMES:
+            return name
+    raise InputError(
+        f"{model} does not say which data set it is for: give --data (a name of {', '.join(NAMES)}, or a path)"
+    )
+
+
+def select_data(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) -> Dataset:
+    """The images that --data, --split, --every and --max ask for, labels in the model's order of classes."""
+    progress = None
+
+    def show(done: int, size: int) -> None:
+        nonlocal progress
+        progress = progress or Progress(size, "MB", done=done, scale=1e6)
+        progress.advance(done, "downloading")
+
+    name = data_name(arguments, model, graph)
+    dataset = open_dataset(name, split=arguments.split, shape=graph.input_shape, progress=show)
+    if progress is not None:
+        progress.close()
+    chosen = dataset.for_classes(graph.classes).select(arguments.every, arguments.max)
+    if not len(chosen):
+        raise InputError(f"--every {arguments.every} leaves none of the {len(dataset)} images of {dataset.name}")
+    return chosen
+
+
+def sigma_of(arguments: argparse.Namespace, graph: Graph) -> str:
+    """--sigma, or what the model's facts say about its training noise."""
+    sigma = arguments.sigma or graph.facts.get("sigma")
+    if not sigma:
+        raise InputError(
+            "the model does not say which noise it was trained with: give --sigma, for example --sigma 0.25"
+        )
+    return sigma
+
+
+def radii_list(text: str) -> tuple[float, ...]:
+    """The numbers of a comma-separated list, for --radii."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no comma-separated list of numbers") from error

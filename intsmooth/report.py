@@ -1,0 +1,85 @@
+"""What a results table amounts to: certified accuracy at radii, abstentions, average certified radius.
+
+    certified accuracy at r   share of images that are classified right with radius >= r      (Cohen et al., 2019)
+    ACR                       mean over all images of radius * correct                         (Zhai et al., 2020)
+
+Whatever is printed about a radius or an accuracy is cut, never rounded up.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from intsmooth.certify import format_radius_down
+from intsmooth.errors import InputError
+from intsmooth.records import ABSTAIN
+
+
+def certified_counts(radius: np.ndarray, correct: np.ndarray, radii) -> list[int]:
+    """How many images are certified right at each of `radii` (same unit); radius float64 [N], correct bool [N]."""
+    certified = np.sort(radius[correct])
+    return [int(len(certified) - position) for position in np.searchsorted(certified, radii, side="left")]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """counts[i] of `images` are certified right at radii[i]; radii and acr in [0, 1] units; unit: levels or None."""
+
+    images: int
+    abstentions: int
+    acr: float
+    radii: tuple[float, ...]
+    counts: tuple[int, ...]
+    unit: int | None = None
+
+
+def summarize(results, radii=None) -> Summary:
+    """Sum up a table with `radius`, `correct`, `predict`, `unit` (results.Results); radii default to a round grid."""
+    radius, correct = results.radius, results.correct
+    grid = round_radii(radius) if radii is None else tuple(float(r) for r in radii)
+    if not all(np.isfinite(r) and r >= 0 for r in grid):
+        raise InputError(f"radii are {grid}; finite numbers of at least 0 are required, in [0, 1] units")
+    return Summary(
+        images=len(radius),
+        abstentions=int((results.predict == ABSTAIN).sum()),
+        acr=float((radius * correct).sum() / len(radius)) if len(radius) else 0.0,
+        radii=grid,
+        counts=tuple(certified_counts(radius, correct, grid)),
+        unit=results.unit,
+    )
+
+
+def round_radii(radius: np.ndarray) -> tuple[float, ...]:
+    """Multiples of a round step up to the largest radius: 0.25 as in the literature unless too coarse or too fine."""
+    largest = float(radius.max(initial=0.0))
+    step = next((s for s in (0.05, 0.1, 0.25, 0.5, 1.0, 2.5) if largest / s < (6 if s < 0.25 else 13)), 5.0)
+    return tuple(step * i for i in range(int(largest / step) + 1))
+
+
+def percent(count: int, images: int) -> str:
+    """100 * count / images with one decimal, cut; "-" where there are no images."""
+    return f"{1000 * count // images / 10:.1f}" if images else "-"
+
+
+def wilson_interval(count: int, images: int) -> tuple[float, float]:
+    """Where the share behind `count` of `images` lies, 95 % (Wilson, 1927): for people, no part of any certificate."""
+    z2 = 1.96**2
+    centre, spread = count + z2 / 2, (z2 * (count * (images - count) / images + z2 / 4)) ** 0.5
+    return max(0.0, (centre - spread) / (images + z2)), min(1.0, (centre + spread) / (images + z2))
+
+
+def format_summary(summary: Summary) -> str:
+    """The table that the command line prints, without a final line feed."""
+    lines = ["radius     levels   certified accuracy"]
+    for radius, count in zip(summary.radii, summary.counts, strict=True):
+        levels = "-" if summary.unit is None else f"{radius * summary.unit:.2f}"
+        lines.append(
+            f"{radius:6.3f} {levels:>10}   {percent(count, summary.images):>6} %   {count} of {summary.images}"
+        )
+    acr_levels = "" if summary.unit is None else f" ({format_radius_down(summary.acr * summary.unit, 2)} levels)"
+    lines.append(f"average certified radius {format_radius_down(summary.acr, 3)}{acr_levels}")
+    lines.append(
+        f"abstained on {summary.abstentions} of {summary.images} images "
+        f"({percent(summary.abstentions, summary.images)} %)"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""The results table: one row per image, from which its certificate can be re-derived; its format and its reader.
+
+A tab-separated table whose first columns are locuslab's, `idx label predict radius correct time`, so that their
+analysis scripts read it as it is, and so does
+
+    pandas.read_csv("results.tsv", sep="\\t")
+
+There is no comment line, which such readers would trip over, and no second file, which could be lost: what holds for
+the whole run (model digest, seed, version, settings) stands in every row. `results_writer` appends the rows.
+"""
+
+import datetime
+import json
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from intsmooth.certify import format_radius_down
+from intsmooth.errors import ResultsError
+from intsmooth.records import ABSTAIN, Certificate
+
+LOCUSLAB = ("idx", "label", "predict", "radius", "correct", "time")
+SETTINGS = ("n0", "alpha", "sigma", "law", "seed", "plan", "model", "unit")  # equal in every row
+COLUMNS = (
+    *LOCUSLAB,
+    *("image", "budget", "radius_levels", "p_lower", "top", "hits", "n", "selection", "counts", "extra"),
+    *SETTINGS,
+    "version",
+)
+
+
+def result_row(
+    index: int,
+    label: int,
+    digest: bytes,
+    certificate: Certificate,
+    seconds: float,
+    settings: Mapping[str, str],
+    version: str,
+) -> dict[str, str]:
+    """The text of one row. digest: the image's 32 bytes; settings: text for each of SETTINGS.
+
+    Radii and p_lower are cut after 6 and 15 decimals, so that none is more than what was certified. Counts are JSON
+    lists.
+    """
+    correct = certificate.prediction == label and certificate.prediction != ABSTAIN
+    row = {
+        "idx": str(index),
+        "label": str(label),
+        "predict": str(certificate.prediction),
+        "radius": format_radius_down(certificate.radius, 6),
+        "correct": str(int(correct)),
+        "time": str(datetime.timedelta(microseconds=round(seconds * 1e6))),
+        "image": "0x" + digest.hex(),  # the prefix keeps readers from taking digits for a number
+        "budget": str(certificate.budget),
+        "radius_levels": format_radius_down(certificate.radius_levels, 6),
+        "p_lower": format_radius_down(certificate.p_lower, 15),
+        "top": str(certificate.top),
+        "hits": str(certificate.hits),
+        "n": str(certificate.n),
+        "selection": json.dumps([int(count) for count in certificate.selection], separators=(",", ":")),
+        "counts": json.dumps([int(count) for count in certificate.counts], separators=(",", ":")),
+        "extra": json.dumps(dict(certificate.extra), separators=(",", ":"), sort_keys=True, default=str),
+        "version": version,
+    }
+    return row | {name: settings[name] for name in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A table read from a results file, ours or locuslab's: the text of each column, and the numbers in it."""
+
+    name: str
+    columns: Mapping[str, tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.columns["idx"])
+
+    @property
+    def radius(self) -> np.ndarray:
+        """float64 [N], in [0, 1] units; 0 where the classifier abstained."""
+        return np.array(self.columns["radius"], dtype=np.float64)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """bool [N]: predicted the label, and did not abstain."""
+        return np.array(self.columns["correct"], dtype=np.int64).astype(bool)
+
+    @property
+    def predict(self) -> np.ndarray:
+        """int64 [N], ABSTAIN (-1) included."""
+        return np.array(self.columns["predict"], dtype=np.int64)
+
+    @property
+    def unit(self) -> int | None:
+        """How many levels make 1.0, None in a file that does not say."""
+        return int(self.columns["unit"][0]) if len(self) and "unit" in self.columns else None
+
+    def first(self, count: int) -> "Results":
+        """The first `count` rows."""
+        return Results(self.name, {name: values[:count] for name, values in self.columns.items()})
+
+
+def read_results(path: str | pathlib.Path) -> Results:
+    """Read a results file, ours or one of locuslab's; a torn last line, as in a file still being written, is left out.
+
+    ResultsError where there is none, or its columns or numbers are not those of a results file.
+    """
+    path = pathlib.Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(
+            f"{path} cannot be read as a results file: {error}; give a tab-separated text file"
+        ) from error
+    lines = text.splitlines()
+    names = lines[0].split("\t") if lines else []
+    missing = [name for name in LOCUSLAB[:-1] if name not in names]
+    if missing:
+        raise ResultsError(f"{path} is no results file: its first line lacks the columns {', '.join(missing)}")
+    rows = [line.split("\t") for line in lines[1:]]
+    if rows and len(rows[-1]) != len(names) and not text.endswith("\n"):
+        rows.pop()
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(names):
+            raise ResultsError(
+                f"{path}, line {number}: {len(row)} columns, {len(names)} are required; the file is damaged"
+            )
+    values = zip(*rows, strict=True) if rows else ((),) * len(names)
+    results = Results(path.stem, dict(zip(names, values, strict=True)))
+    try:
+        if not np.isfinite(results.radius).all() or (results.radius < 0).any():
+            raise ValueError("a radius is negative or not finite")
+        _ = results.correct, results.predict, results.unit
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged: {error}; its radius, correct and predict must be numbers") from error
+    return results

@@ -1,0 +1,165 @@
+"""Certifies a whole data set into a results file: resumable, on any executor, with one writer.
+
+Votes are a pure function of seed, image and sample, so the rows are the same whoever computes them and in whatever
+order; this module only sees to it that they are written in the order of the data set, one by one, by this process.
+"""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+
+import numpy as np
+
+from intsmooth import __version__
+from intsmooth.certify import checked_alpha
+from intsmooth.datasets.base import Dataset
+from intsmooth.enclosure import exact_text
+from intsmooth.errors import DataError, ResourceError, ResultsError
+from intsmooth.noise.stream import format_seed, image_digest
+from intsmooth.records import Certificate
+from intsmooth.results import Results, read_results, result_row
+from intsmooth.results_writer import ResultsWriter
+from intsmooth.smooth import BATCH_SIZE, Smooth, check_samples
+from intsmooth.vote import REHEARSAL, count_votes
+
+_AHEAD = 256  # images handed to an executor before the first of them is back
+
+
+def run_settings(smooth: Smooth, n0: int, n: int, alpha: float) -> dict[str, str]:
+    """What every row of one run says, and a resumed run must say again (results.SETTINGS)."""
+    return {
+        "n0": str(n0),
+        "alpha": exact_text(checked_alpha(alpha)),
+        "sigma": exact_text(smooth.sigma),
+        "law": smooth.law,
+        "seed": "0x" + format_seed(smooth.seed),
+        "plan": json.dumps({"n": n}),
+        "model": "0x" + smooth.graph.digest,
+        "unit": str(smooth.graph.unit),
+    }
+
+
+def recorded_seed(path: str | pathlib.Path) -> str | None:
+    """The seed that the rows of a results file were made with, None where there is no file or no row yet."""
+    if not pathlib.Path(path).exists():
+        return None
+    with contextlib.suppress(ResultsError):
+        return next(iter(read_results(path).columns.get("seed", ())), None)
+    return None
+
+
+def certify_dataset(
+    smooth: Smooth,
+    dataset: Dataset,
+    path: str | pathlib.Path,
+    *,
+    n0: int = 100,
+    n: int = 100_000,
+    alpha: float = 0.001,
+    batch_size: int = BATCH_SIZE,
+    executor: Executor | None = None,
+    on_start: Callable[[list[dict[str, str]]], None] | None = None,
+    on_row: Callable[[dict[str, str]], None] | None = None,
+) -> Results:
+    """Certify every item of `dataset` into the results file `path` and return its rows.
+
+    A file that holds the first rows of this very run already is continued; all that it says about images, labels,
+    model, seed and settings must agree. Without an executor images are certified one after another on the threads of
+    `smooth`; with one, the images are its tasks (give `smooth` one thread where they are separate processes).
+    on_start(rows found there) is called once, on_row(row) after each new row is on disk.
+
+    ResultsError, ResourceError: the file cannot be continued or written, or a worker was lost. DataError: an image
+    cannot be read. InputError: n0, n, alpha, or an image that does not fit the model. Rows on disk stay there
+    whatever happens.
+    """
+    if dataset.labels is None:
+        raise DataError(f"{dataset.name} has no labels; a results file needs them (predict and Smooth.certify do not)")
+    check_samples(n0, n, alpha, batch_size)
+    arguments = {"n0": n0, "n": n, "alpha": alpha, "batch_size": batch_size}
+    if len(dataset):
+        smooth.check_image(dataset[0].image)  # before a file is made for images that do not fit
+    settings = run_settings(smooth, n0, n, alpha)
+    with ResultsWriter(path, settings) as writer:
+        for i, row in enumerate(writer.rows[: len(dataset)]):
+            _check_row(smooth, dataset, i, row, writer.path)
+        if on_start is not None:
+            on_start(writer.rows[: len(dataset)])
+        numbers = range(len(writer.rows), len(dataset))
+        with contextlib.closing(_certificates(smooth, dataset, numbers, arguments, executor)) as certified:
+            for i, digest, certificate, seconds in certified:
+                label = int(dataset.labels[i])
+                index = int(dataset.indices[i])
+                row = result_row(index, label, digest, certificate, seconds, settings, __version__)
+                writer.append(row)
+                if on_row is not None:
+                    on_row(row)
+    return read_results(path).first(len(dataset))
+
+
+def _check_row(smooth: Smooth, dataset: Dataset, i: int, row: dict[str, str], path: pathlib.Path) -> None:
+    """ResultsError unless row i of the file is about item i of the data set."""
+    here = {
+        "idx": str(dataset.indices[i]),
+        "label": str(dataset.labels[i]),
+        "image": "0x" + image_digest(smooth.check_image(dataset[i].image)).hex(),
+    }
+    for name, value in here.items():
+        if row[name] != value:
+            raise ResultsError(
+                f"{path} belongs to another run: its row {i + 1} has {name} {row[name]}, the data set {value}; "
+                "give another file with --out"
+            )
+
+
+def _certificates(
+    smooth: Smooth, dataset: Dataset, numbers: range, arguments: dict, executor: Executor | None
+) -> Iterator[tuple[int, bytes, Certificate, float]]:
+    """(number, image digest, certificate, seconds) of the items `numbers`, in that order."""
+    if executor is None:
+        for i in numbers:
+            image = smooth.check_image(dataset[i].image)
+            yield i, image_digest(image), *certify_image(smooth, image, arguments)
+        return
+    waiting: deque[tuple[int, bytes, Future]] = deque()
+    coming = iter(numbers)
+    try:
+        while True:
+            while len(waiting) < _AHEAD and (i := next(coming, None)) is not None:
+                image = smooth.check_image(dataset[i].image)
+                waiting.append((i, image_digest(image), executor.submit(certify_image, smooth, image, arguments)))
+            if not waiting:
+                return
+            i, digest, future = waiting.popleft()
+            yield i, digest, *future.result()
+    except BrokenExecutor as error:
+        raise ResourceError(
+            f"a worker was lost ({error}), perhaps for want of memory; the rows so far are safe: give the same "
+            "command again"
+        ) from error
+    finally:
+        for _, _, future in waiting:
+            future.cancel()
+
+
+def certify_image(smooth: Smooth, image: np.ndarray, arguments: dict) -> tuple[Certificate, float]:
+    """One task: the certificate of an image, and the seconds it took."""
+    start = time.perf_counter()
+    certificate = smooth.certify(image, **arguments)
+    return certificate, time.perf_counter() - start
+
+
+def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.2) -> float:
+    """Samples per second here, measured on samples that no result uses; the first call compiles the kernels."""
+    image = smooth.check_image(image)
+    count, elapsed = 1, 0.0
+    count_votes(smooth.engine, image, smooth.table, smooth.seed, REHEARSAL, 0, count)
+    while elapsed < seconds:
+        count *= 4
+        start = time.perf_counter()
+        count_votes(smooth.engine, image, smooth.table, smooth.seed, REHEARSAL, 0, count)
+        elapsed = time.perf_counter() - start
+    return count / elapsed

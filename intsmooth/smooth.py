@@ -1,0 +1,131 @@
+"""Smooth: a smoothed classifier, in the few lines that users and students read first."""
+
+import numpy as np
+
+from intsmooth.certify import certificate_from_counts, checked_alpha, checked_integer, prediction_from_counts
+from intsmooth.enclosure import exact_fraction
+from intsmooth.engine import Engine
+from intsmooth.errors import InputError
+from intsmooth.h5file import load
+from intsmooth.noise.law import noise_table
+from intsmooth.noise.stream import new_seed, parse_seed
+from intsmooth.records import Certificate, Graph
+from intsmooth.shipped import find_model
+from intsmooth.vote import ESTIMATION, PREDICTION, SELECTION, count_votes
+
+BATCH_SIZE = 4096
+_INT16 = np.iinfo(np.int16)
+
+
+class Smooth:
+    """The smoothed classifier g(x) = argmax_c P[f(x + Z) = c] of an integer network f and integer noise Z.
+
+    model:   a Graph, a path to a model file, or the name of a shipped model
+    sigma:   standard deviation of the noise in [0, 1] units, exactly as written: 0.12 means 12/100
+    law:     "rounded" (a Gaussian rounded to integers) or "discrete" (the discrete Gaussian)
+    seed:    an integer, hexadecimal text or 32 bytes; by default fresh from the operating system; kept as `.seed`
+    backend: "numba" or "numpy", with the same results; threads: of the numba backend, one per processor by default
+
+    Guarantee. Let c and B be the prediction and the budget that `certify` returns at x, and c not ABSTAIN. With
+    probability at least 1 - alpha over the noise it drew, g(x + delta) = c for every integer delta with
+    sum(delta_i^2) <= B, in squared levels. This is about one image (for m images at once use alpha / m), and about g:
+    it does not say that c is right. `docs/theory.md` has the proof.
+
+    x is an array of integers in levels, (H, W, C), or (H, W) where C = 1. Results are a pure function of model, sigma,
+    law, seed and x. Whatever is wrong with an argument is an InputError.
+    """
+
+    def __init__(self, model, sigma, *, law="rounded", seed=None, backend="numba", threads=None):
+        self.graph = model if isinstance(model, Graph) else load(find_model(model))
+        self.sigma, self.law = exact_fraction(sigma, "sigma"), law
+        if self.sigma <= 0:
+            raise InputError(f"sigma is {sigma}; it must be above 0, in [0, 1] units, such as 0.25")
+        self.table = noise_table(self.sigma * self.graph.unit, law)
+        lowest, highest = self.graph.levels[0] + self.table.first, self.graph.levels[1] + self.table.last
+        if lowest < _INT16.min or highest > _INT16.max:
+            raise InputError(f"levels plus noise reach {lowest} to {highest}, beyond 16 bits: use a smaller sigma")
+        self.seed = new_seed() if seed is None else parse_seed(seed)
+        self.engine = Engine(self.graph, backend, threads)
+        self.classes_ = np.array(self.graph.classes)
+
+    def predict(self, x, n=100_000, alpha=0.001, batch_size=BATCH_SIZE) -> int:
+        """The class that g predicts at x, as an index into `classes_`, or ABSTAIN (-1).
+
+        With probability at least 1 - alpha the answer is g(x) or ABSTAIN (Cohen, Rosenfeld and Kolter, 2019, Predict).
+        """
+        image = self.check_image(x)
+        check_samples(1, n, alpha, batch_size)
+        return prediction_from_counts(self._counts(image, PREDICTION, n, batch_size), alpha)
+
+    def certify(self, x, n0=100, n=100_000, alpha=0.001, batch_size=BATCH_SIZE) -> Certificate:
+        """The prediction at x with its budget and radius, or ABSTAIN (-1) with radius 0: see the guarantee above.
+
+        n0 samples select the class, n fresh ones bound its probability (Cohen, Rosenfeld and Kolter, 2019, Certify).
+        batch_size samples are counted at a time; it changes no result.
+        """
+        image = self.check_image(x)
+        check_samples(n0, n, alpha, batch_size)
+        selection = self._counts(image, SELECTION, n0, batch_size)
+        top = int(np.argmax(selection))
+        counts = self._counts(image, ESTIMATION, n, batch_size)
+        return certificate_from_counts(
+            counts[top],
+            n,
+            sigma=self.sigma,
+            dimension=image.size,
+            alpha=alpha,
+            law=self.law,
+            unit=self.graph.unit,
+            tv=self.table.tv,
+            top=top,
+            selection=selection,
+            counts=counts,
+        )
+
+    def check_image(self, x) -> np.ndarray:
+        """x as int16 levels of the model's input shape; InputError where it is not that already, but for the type."""
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise InputError(f"the image is not an array: {error}") from error
+        if x.dtype.kind not in "iu":
+            raise InputError(
+                f"the image holds {x.dtype} values; integers in levels {self.graph.levels[0]} to "
+                f"{self.graph.levels[1]} "
+                "are required. The certificate is about the integers that are stored: rounding is for you to decide"
+            )
+        shape = self.graph.input_shape
+        if x.shape != shape and (*x.shape, 1) != shape:
+            raise InputError(f"the image has shape {x.shape}; the model needs {shape} (height, width, channels)")
+        if x.min() < self.graph.levels[0] or x.max() > self.graph.levels[1]:
+            raise InputError(
+                f"the image holds levels {x.min()} to {x.max()}; the model needs "
+                f"{self.graph.levels[0]} to {self.graph.levels[1]}: rescale the image"
+            )
+        return np.ascontiguousarray(x.reshape(shape), dtype=np.int16)
+
+    def _counts(self, image: np.ndarray, stage: int, n: int, batch_size: int) -> list[int]:
+        return count_votes(self.engine, image, self.table, self.seed, stage, 0, n, batch_size).counts.tolist()
+
+    def __reduce__(self):
+        return _revive, (self.graph, self.sigma, self.law, self.seed, self.engine.backend, self.engine.threads)
+
+
+def check_samples(n0: int, n: int, alpha, batch_size: int) -> None:
+    """InputError unless n0, n and batch_size are integers of at least 1 and 0 < alpha < 1/2."""
+    for name, value in (("n0", n0), ("n", n), ("batch_size", batch_size)):
+        checked_integer(value, name, 1)
+    checked_alpha(alpha)
+
+
+_REVIVED: dict[tuple, Smooth] = {}
+
+
+def _revive(graph, sigma, law, seed, backend, threads) -> Smooth:
+    """The Smooth that a worker process has planned already, or a new one: its tasks come with the model each time."""
+    key = graph.digest, graph.levels, graph.unit, sigma, law, seed, backend, threads
+    if key not in _REVIVED:
+        if len(_REVIVED) >= 8:
+            _REVIVED.clear()
+        _REVIVED[key] = Smooth(graph, sigma, law=law, seed=seed, backend=backend, threads=threads)
+    return _REVIVED[key]
