@@ -90,9 +90,10 @@ def dot_loop(pixels: int, blocks: int, in_registers: bool):
     return loop
 
 
-def operands(pixels: int, blocks: int, steps: int):
-    """Random (x, weights, out) for a loop."""
-    rng = np.random.default_rng(0)
+@cache
+def operands(pixels: int, blocks: int, steps: int, thread: int = 0):
+    """Random (x, weights, out) for a loop that runs on one thread."""
+    rng = np.random.default_rng(thread)
     x = rng.integers(0, 256, (pixels, 4 * steps), np.uint8)
     weights = rng.integers(-128, 128, (steps, blocks, 64), np.int8)
     return x, weights, np.zeros((pixels, blocks, 16), np.int32)
@@ -105,7 +106,7 @@ def run_dots(passes: int, threads: int = 1, shape: tuple | None = None) -> int:
     """
     pixels, blocks, in_registers = shape = shape or fastest_loop()
     loop = dot_loop(*shape)
-    prepared = [operands(pixels, blocks, STEPS) for _ in range(threads)]
+    prepared = [operands(pixels, blocks, STEPS, thread) for thread in range(threads)]
 
     def work(x, weights, out):
         loop(x, weights, STEPS, passes, out)

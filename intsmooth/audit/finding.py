@@ -1,0 +1,78 @@
+"""What the audit says: findings, each with a verdict, what it rests on and what is wrong, as text and as JSON."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_SHOWN = 20  # problems of one finding in the text; JSON has all of them
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. passed: True, False, or None where it cannot be made on this machine (which is not a pass).
+
+    name: short; claim: what is shown; summary: by what, in a line; problems: everything that speaks against it;
+    lines: more for people; details: plain values for JSON.
+    """
+
+    name: str
+    claim: str
+    passed: bool | None
+    summary: str
+    problems: Sequence[str] = ()
+    lines: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings about a model on this machine. head: what was audited, name -> text."""
+
+    head: Mapping[str, str]
+    findings: Sequence[Finding]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed and at least one was made."""
+        return bool(self.findings) and all(finding.passed is not False for finding in self.findings)
+
+    def text(self) -> str:
+        """For people: a paragraph per finding."""
+        width = max(map(len, self.head), default=0)
+        parts = [f"{name:<{width}}  {value}" for name, value in self.head.items()]
+        for finding in self.findings:
+            verdict = {True: "pass", False: "FAIL", None: "not possible here"}[finding.passed]
+            parts += ["", f"{finding.name}: {verdict}. {finding.claim[0].upper()}{finding.claim[1:]}."]
+            parts += _wrapped(finding.summary)
+            parts += [f"    ! {problem}" for problem in finding.problems[:_SHOWN]]
+            if len(finding.problems) > _SHOWN:
+                parts.append(f"    ! ... and {len(finding.problems) - _SHOWN} more (--json lists all)")
+            for line in finding.lines:
+                parts += _wrapped(line)
+        failed = [finding.name for finding in self.findings if finding.passed is False]
+        verdict = f"audit failed: {', '.join(failed)}" if failed else "audit passed"
+        return "\n".join([*parts, "", verdict if self.findings else "audit failed: nothing was checked"])
+
+    def json(self) -> str:
+        """For programs: the same, with every detail."""
+        findings = [
+            {
+                "name": finding.name,
+                "claim": finding.claim,
+                "passed": finding.passed,
+                "summary": finding.summary,
+                "problems": list(finding.problems),
+                "details": finding.details,
+            }
+            for finding in self.findings
+        ]
+        return json.dumps({**self.head, "passed": self.passed, "findings": findings}, indent=1, ensure_ascii=False)
+
+
+def _wrapped(line: str) -> list[str]:
+    """Long lines folded; tables (lines that begin with a space) as they are."""
+    if line.startswith(" "):
+        return ["   " + line]
+    return textwrap.wrap(line, 116, initial_indent="    ", subsequent_indent="        ")
