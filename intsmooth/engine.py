@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intsmooth.errors import InputError, MissingExtraError
+from intsmooth.errors import InputError, ResourceError
 from intsmooth.overflow import prove_no_overflow
 from intsmooth.records import Graph
 
@@ -71,8 +71,9 @@ class Engine:
         try:
             from intsmooth.plan import build_plan
         except ModuleNotFoundError as error:
-            raise MissingExtraError(
-                error.name or "numba", "all", "the numba backend (or use backend='numpy')"
+            raise ResourceError(
+                f"backend 'numba' needs {error.name}, which is not installed: python -m pip install {error.name}, "
+                "or use backend='numpy', which needs NumPy only"
             ) from None
         from intsmooth.kernels.table import addresses
         from intsmooth.lowering.constants import aligned_bytes

@@ -8,6 +8,7 @@ anything is saved: where the files have changed in between, nothing is saved. A 
 compilation time, nothing else.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -32,9 +33,16 @@ class _KernelCache(FunctionCache):
     def _index_key(self, sig, codegen):
         return (*super()._index_key(sig, codegen), SOURCE_DIGEST, ISA)
 
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged file can raise anything while it is read; compiling again replaces it
+            return None
+
     def save_overload(self, sig, data):
-        if _source_digest() == SOURCE_DIGEST:
-            super().save_overload(sig, data)
+        with contextlib.suppress(Exception):  # a full disk, a damaged index: the cache is a convenience
+            if _source_digest() == SOURCE_DIGEST:
+                super().save_overload(sig, data)
 
 
 def jit(function):
