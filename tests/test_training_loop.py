@@ -79,6 +79,22 @@ def test_it_learns_and_a_killed_run_resumes_in_the_same_bits(tmp_path, monkeypat
         command.run(recipe, None, tmp_path / "x.h5", tmp_path / "x", init=tmp_path / "whole" / "checkpoint.pt")
 
 
+def test_float_twin_is_certified_and_its_table_is_read(tmp_path):
+    from intsmooth.results import read_results
+    from intsmooth.training import float_twin
+
+    command.run("digits-s0.25", None, tmp_path / "model.h5", tmp_path, smoke=True, say=quiet)
+    table = tmp_path / "float.tsv"
+    arguments = ["digits-s0.25", str(tmp_path / "float.pt"), "--out", str(table), "--max", "5", "--n", "200"]
+    assert float_twin.main(arguments) == 0
+    lines = table.read_text().splitlines()
+    assert lines[0].split("\t") == ["idx", "label", "predict", "radius", "correct", "time"] and len(lines) == 6
+    assert all(0 <= float(line.split("\t")[3]) < 1 for line in lines[1:])
+    assert len(read_results(table).radius) == 5
+    with pytest.raises(InputError, match="float weights"):
+        float_twin.main([*arguments[:1], str(tmp_path / "checkpoint.pt"), *arguments[2:]])
+
+
 def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
         command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)

@@ -8,6 +8,7 @@ not the certifier's: these certificates are for comparison only.
 """
 
 import argparse
+import datetime
 import pathlib
 import time
 
@@ -57,7 +58,7 @@ def count_votes(
 def certify(
     network: FloatNetwork, recipe: Recipe, image: np.ndarray, n0: int, n: int, alpha: float, generator: torch.Generator
 ) -> Certificate:
-    """Cohen, Rosenfeld and Kolter's procedure (2019) with the float network: n0 samples select, n fresh ones certify."""
+    """Cohen, Rosenfeld and Kolter's procedure (2019) in float: n0 samples select a class, n fresh ones certify it."""
     noise = IntegerNoise(recipe.sigma * network.unit, recipe.law)
     selection = count_votes(network, image, noise, n0, generator)
     top = int(selection.argmax())
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
             start = time.monotonic()
             found = certify(network, recipe, item.image, arguments.n0, arguments.n, arguments.alpha, generator)
             correct = int(found.prediction == item.label)
-            seconds = f"0:00:{time.monotonic() - start:09.6f}"
+            seconds = datetime.timedelta(seconds=time.monotonic() - start)
             row = (item.index, item.label, found.prediction, repr(found.radius), correct, seconds)
             print(*row, sep="\t", file=table, flush=True)
     return 0
