@@ -34,9 +34,10 @@ from intsmooth.kernels.jit import jit_as
 SEGMENTS, SEGMENT_COUNT, SEGMENT_STEPS, RECTIFIED, HAS_SKIP = A0, A1, A2, A3, A4
 
 # Register blocks: (pixels, blocks of 16 channels), each compiled when a plan asks for it. AVX-512 has 32 registers of 16
-# lanes. With AVX2 sixteen lanes are two of 16 registers, so that only small tiles fit. 7 divides the image sizes of
-# ImageNet's networks, 8 those of CIFAR's.
-TILES = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 2), (7, 2), (8, 2)) if ISA == "vnni512" else ((1, 1), (4, 1))
+# lanes; with AVX2 sixteen lanes are two of 16 registers, so that only small tiles fit. All widths up to 8 are there, so
+# that images 5, 6 or 7 pixels wide leave no lane idle.
+TILES = tuple((pixels, blocks) for blocks, widths in (
+    ((1, (*range(1, 9), 16)), (2, range(1, 9))) if ISA == "vnni512" else ((1, range(1, 5)),)) for pixels in widths)
 
 KNOWN_STEPS = (3, 16, 32, 64, 128)  # worth a kernel of their own; other steps share one
 

@@ -1,7 +1,8 @@
 """Operators that work element by element: the input's requantization, add, multiply, table look-up, copies, borders."""
 
+import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from intsmooth.kernels import vector as v
@@ -30,8 +31,10 @@ from intsmooth.kernels.instruction import (
     TARGET_ROW,
     TARGET_ZERO,
 )
-from intsmooth.kernels.isa import ISA
+from intsmooth.kernels.isa import ISA, host_features
 from intsmooth.kernels.jit import jit, jit_as
+
+VBMI = ISA == "vnni512" and "avx512vbmi" in host_features()
 
 
 def _finish(builder, value, parameters, out, lanes, zero, low, high):
@@ -166,26 +169,81 @@ def binary(code, levels, arena, scratch, blob):
                          code[TARGET_ZERO], code[LOW], code[HIGH])
 
 
+@intrinsic
+def lookup_bytes(typing, target, source, table, count):
+    """target[i] = table[source[i]] for `count` bytes, table of 256; reads up to 63 bytes past the end of source.
+
+    With AVX512-VBMI the table is four registers, and a byte permutation looks 64 bytes up in each half of it.
+    """
+    v64i8 = ir.VectorType(v.I8, 64)
+
+    def permute(builder, low, index, high):
+        kind = ir.FunctionType(v64i8, [v64i8] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.qi.512")
+        return builder.call(function, [low, index, high])
+
+    def codegen(context, builder, signature, values):
+        target, source, table, count = values
+        step = 64 if VBMI else 1
+        quarters = [v.load(builder, v.offset(builder, table, 64 * part), v64i8) for part in range(4)] if VBMI else []
+        steps = builder.sdiv(builder.add(count, ir.Constant(count.type, step - 1)), ir.Constant(count.type, step))
+        with cgutils.for_range(builder, steps, intp=count.type) as loop:
+            done = builder.mul(loop.index, ir.Constant(count.type, step))
+            here, there = builder.add(source, done), builder.add(target, done)
+            if not VBMI:
+                byte = builder.zext(v.load(builder, here, v.I8), count.type)
+                v.store(builder, v.load(builder, builder.add(table, byte), v.I8), there)
+            else:
+                index = v.load(builder, here, v64i8)
+                low, high = (permute(builder, quarters[k], index, quarters[k + 1]) for k in (0, 2))
+                upper = builder.icmp_signed("<", index, ir.Constant(v64i8, [0] * 64))
+                v.store_first(builder, builder.select(upper, high, low), there, builder.sub(count, done))
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), codegen
+
+
 @jit
 def lookup(code, levels, arena, scratch, blob):
     """Every unary function of a byte, as a table of 256 bytes."""
-    table = blob[code[CONSTANTS]:code[CONSTANTS] + 256]
+    base, table = arena.ctypes.data, blob.ctypes.data + code[CONSTANTS]
     for row in range(code[ROWS]):
         for column in range(code[COLUMNS]):
-            source = code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
-            target = code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
-            for channel in range(code[CHANNELS]):
-                arena[target + channel] = table[arena[source + channel]]
+            source = base + code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
+            target = base + code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
+            lookup_bytes(target, source, table, np.int64(code[CHANNELS]))
+
+
+@intrinsic
+def copy_bytes(typing, target, source, count):
+    """memcpy between addresses that do not overlap."""
+
+    def codegen(context, builder, signature, values):
+        target, source, count = values
+        pointers = [builder.inttoptr(address, v.I8.as_pointer()) for address in (target, source)]
+        cgutils.raw_memcpy(builder, *pointers, count, 1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 3), codegen
 
 
 @jit
 def copy(code, levels, arena, scratch, blob):
     """Strided copy; A0 and A1 are the channel steps of source and target, so that a transposition is a copy too."""
+    base, channels = arena.ctypes.data, code[CHANNELS]
+    together = code[A0] == 1 and code[A1] == 1
+    whole_rows = together and code[SOURCE_PIXEL] == channels and code[TARGET_PIXEL] == channels
     for row in range(code[ROWS]):
+        source_row, target_row = code[SOURCE] + row * code[SOURCE_ROW], code[TARGET] + row * code[TARGET_ROW]
+        if whole_rows:
+            copy_bytes(base + target_row, base + source_row, np.int64(code[COLUMNS]) * channels)
+            continue
         for column in range(code[COLUMNS]):
-            source = code[SOURCE] + row * code[SOURCE_ROW] + column * code[SOURCE_PIXEL]
-            target = code[TARGET] + row * code[TARGET_ROW] + column * code[TARGET_PIXEL]
-            for channel in range(code[CHANNELS]):
+            source, target = source_row + column * code[SOURCE_PIXEL], target_row + column * code[TARGET_PIXEL]
+            if together:
+                copy_bytes(base + target, base + source, np.int64(channels))
+                continue
+            for channel in range(channels):
                 arena[target + channel * code[A1]] = arena[source + channel * code[A0]]
 
 

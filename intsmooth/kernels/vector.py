@@ -157,22 +157,27 @@ def clamp(builder, value, low, high):
     return builder.select(builder.icmp_signed(">", value, high), high, value)
 
 
+def store_first(builder, value, address, count):
+    """Store the first `count` bytes (intp) of a byte vector, all of it where count is larger."""
+    lanes = value.type.count
+    numbers = ir.Constant(ir.VectorType(count.type, lanes), list(range(lanes)))
+    mask = builder.icmp_signed("<", numbers, splat(builder, count, lanes))
+    pointer = value.type.as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [value.type, pointer, I32, mask.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{lanes}i8.p0")
+    builder.call(function, [value, builder.inttoptr(address, pointer), ir.Constant(I32, 1), mask])
+
+
 def store_pixels(builder, values, address, step, lanes):
     """Store the low bytes of each vector (all values within 0..255), `step` bytes apart; of 16 channels `lanes` exist."""
     packed = [builder.trunc(value, V16I8) for value in values]
-    order = ir.Constant(V16I32, list(range(LANES)))
-    full = builder.icmp_signed(">=", lanes, ir.Constant(lanes.type, LANES))
-    mask = builder.icmp_signed("<", order, splat(builder, builder.trunc(lanes, I32)))
-    pointer = V16I8.as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [V16I8, pointer, I32, mask.type])
-    masked_store = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16i8.p0")
     places = [address]
     for _ in packed[1:]:
         places.append(builder.add(places[-1], step))
-    with builder.if_else(full) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed(">=", lanes, ir.Constant(lanes.type, LANES))) as (then, otherwise):
         with then:
             for value, place in zip(packed, places, strict=True):
                 store(builder, value, place)
         with otherwise:
             for value, place in zip(packed, places, strict=True):
-                builder.call(masked_store, [value, builder.inttoptr(place, pointer), ir.Constant(I32, 1), mask])
+                store_first(builder, value, place, lanes)

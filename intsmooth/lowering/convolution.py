@@ -12,14 +12,15 @@ from intsmooth.lowering.constants import ConstantBlob, can_fold_zero, channel_pa
 from intsmooth.lowering.instructions import Instruction
 from intsmooth.records import Node
 
-# Relative time per dot instruction of a register block, measured on a core with AVX512-VNNI: few accumulators cannot hide
-# the latency of a dot, and one block of channels needs a broadcast for every dot.
-_COST = {(1, 1): 5.0, (4, 1): 1.6, (8, 1): 1.2, (16, 1): 1.07, (1, 2): 3.0, (7, 2): 1.02, (8, 2): 1.0}
+# Relative time per dot instruction of a register block by its pixels, roughly as measured with AVX512-VNNI: few
+# accumulators cannot hide the latency of a dot, and one block of channels needs a broadcast for every dot.
+_COST = {1: {1: 6.0, 2: 3.2, 3: 2.2, 4: 1.75, 5: 1.5, 6: 1.35, 7: 1.25, 8: 1.2, 16: 1.07},
+         2: {1: 3.6, 2: 1.9, 3: 1.35, 4: 1.15, 5: 1.1, 6: 1.05, 7: 1.02, 8: 1.0}}
 
 
 def choose_tile(columns: int, blocks: int) -> tuple[int, int]:
     """The register block (pixels, blocks) that covers `columns` pixels in the least time."""
-    choices = [(-(-columns // pixels) * pixels * _COST[pixels, width], (pixels, width))
+    choices = [(-(-columns // pixels) * pixels * _COST[width][pixels], (pixels, width))
                for pixels, width in kernel.TILES if width == blocks and pixels <= columns]
     return min(choices)[1]
 
