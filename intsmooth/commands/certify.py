@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     n = arguments.n if arguments.n is not None else _DIGITS_N if dataset.name.startswith("digits") else _N
     out = pathlib.Path(arguments.out or f"{path.stem}-n{n}.tsv")
     seed = arguments.seed or recorded_seed(out)
+    options.announce_compilation(arguments.backend)
     smooth = Smooth(graph, sigma, law=arguments.law, seed=seed, backend=arguments.backend, threads=arguments.threads)
     print(_heading(smooth, path, dataset, arguments.n0, n, arguments.alpha, out), flush=True)
     watch = _Watch(smooth, dataset, arguments.n0 + n)

@@ -1,7 +1,9 @@
 """Options that several commands share, and what their values mean."""
 
 import argparse
+import contextlib
 import pathlib
+import sys
 
 from intsmooth.datasets import NAMES, Dataset, open_dataset
 from intsmooth.errors import InputError
@@ -89,3 +91,13 @@ def radii_list(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no comma-separated list of numbers") from error
+
+
+def announce_compilation(backend: str) -> None:
+    """Say so, once, if kernels must be compiled before anything else can happen."""
+    if backend == "numba":
+        with contextlib.suppress(ModuleNotFoundError):
+            from intsmooth.kernels.jit import when_compiling
+
+            text = "compiling the kernels for this processor; the next run finds them in the cache"
+            when_compiling(lambda: print(text, file=sys.stderr, flush=True))

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = options.select_data(arguments, path, graph)
     if arguments.index:
         dataset = dataset.pick(arguments.index)
+    options.announce_compilation(arguments.backend)
     smooth = Smooth(
         graph,
         options.sigma_of(arguments, graph),

@@ -14,7 +14,7 @@ import os
 import pathlib
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, NullCache
 
 from intsmooth.kernels.isa import ISA
 
@@ -34,10 +34,12 @@ class _KernelCache(FunctionCache):
         return (*super()._index_key(sig, codegen), SOURCE_DIGEST, ISA)
 
     def load_overload(self, sig, target_context):
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # a damaged file can raise anything while it is read; compiling again replaces it
-            return None
+        found = None
+        with contextlib.suppress(Exception):  # a damaged file can raise anything; compiling again replaces it
+            found = super().load_overload(sig, target_context)
+        if found is None:
+            _tell_listeners()
+        return found
 
     def save_overload(self, sig, data):
         with contextlib.suppress(Exception):  # a full disk, a damaged index: the cache is a convenience
@@ -45,14 +47,34 @@ class _KernelCache(FunctionCache):
                 super().save_overload(sig, data)
 
 
+class _NoCache(NullCache):
+    """Finds nothing, keeps nothing."""
+
+    def load_overload(self, sig, target_context):
+        _tell_listeners()
+
+
+_listeners = []
+
+
+def when_compiling(listener) -> None:
+    """Call listener() once, before the first function is compiled that the cache does not hold."""
+    _listeners.append(listener)
+
+
+def _tell_listeners() -> None:
+    while _listeners:
+        _listeners.pop()()
+
+
 def jit(function):
     """Compile with the GIL released, no bounds checks, no fast-math, cached where a cache can be kept."""
     compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0" and os.environ.get("INTSMOOTH_CACHE", "1") != "0":
-        try:
-            compiled._cache = _KernelCache(function)
-        except (RuntimeError, OSError):  # no folder that could be written
-            pass
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") == "0":
+        compiled._cache = _NoCache()
+        if os.environ.get("INTSMOOTH_CACHE", "1") != "0":
+            with contextlib.suppress(RuntimeError, OSError):  # no folder that could be written
+                compiled._cache = _KernelCache(function)
     return compiled
 
 

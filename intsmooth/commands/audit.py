@@ -1,0 +1,50 @@
+"""Prove on this machine what is claimed about a model's arithmetic; see docs/audit.md.
+
+Integer tensors only, no overflow, no floating-point arithmetic in noise, inference and counting, compiled kernels
+equal to naive ones, noise that follows its law. Fails if any of this cannot be shown.
+"""
+
+import argparse
+
+import numpy as np
+
+from intsmooth.commands import options
+
+SUMMARY = "prove that a model runs on integers alone, without overflow, on this machine"
+EXAMPLES = ("audit digits", "audit digits --json > audit.json", "audit model.h5 --data cifar10 --max 8 --sigma 0.25")
+FAILED = 1
+_IMAGES = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    options.add_data_options(parser)
+    options.add_noise_options(parser)
+    parser.add_argument("--json", action="store_true", help="all details, for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the report; 0 if every check passed, 1 if one failed."""
+    from intsmooth import h5file
+    from intsmooth.audit import audit
+    from intsmooth.enclosure import exact_fraction
+    from intsmooth.noise.stream import parse_seed
+    from intsmooth.shipped import find_model
+
+    path = find_model(arguments.model)
+    graph = h5file.load(path)
+    sigma = exact_fraction(options.sigma_of(arguments, graph), "sigma")
+    seed = parse_seed(arguments.seed) if arguments.seed is not None else None
+    report = audit(graph, sigma, arguments.law, _images(arguments, path, graph), seed)
+    print(report.json() if arguments.json else report.text())
+    return 0 if report.passed else FAILED
+
+
+def _images(arguments: argparse.Namespace, path, graph) -> np.ndarray | None:
+    """Images of --data; of the bundled digits for models made for them; else None, for random ones."""
+    if arguments.data is None and graph.facts.get("dataset", path.stem.split("-")[0]) != "digits":
+        return None
+    arguments.max = _IMAGES if arguments.max is None else arguments.max
+    dataset = options.select_data(arguments, path, graph)
+    return np.stack([np.reshape(item.image, graph.input_shape) for item in dataset])
