@@ -290,7 +290,7 @@ def test_the_numpy_backend_needs_neither_numba_nor_scipy(tiny, image, tmp_path):
         print(smooth.certify(numpy.load("image.npy"), n=200))
         try:
             intsmooth.Smooth("tiny.h5", 0.25)
-        except intsmooth.errors.MissingExtraError as error:
+        except intsmooth.errors.ResourceError as error:
             print(error)
     """)
     environment = {"PYTHONPATH": str(models.__file__).rpartition("/tests/")[0], "PATH": ""}
