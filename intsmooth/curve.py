@@ -44,7 +44,7 @@ def curve_table(tables: Sequence[Results], radii: Sequence[float] | None = None)
 
 
 def figure_class():
-    """matplotlib's Figure, used without pyplot and so without any global state; MissingExtraError without matplotlib."""
+    """matplotlib's Figure, used without pyplot and its global state; MissingExtraError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

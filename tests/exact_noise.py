@@ -39,8 +39,9 @@ def inner_product_law(law: str, sigma: float, delta: tuple[int, ...]) -> tuple[n
 def worst_case(law: str, sigma: float, delta: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The lower envelope of (P[x + Z in A], P[x + delta + Z in A]) over all, randomized, sets A: its corners.
 
-    By the lemma of Neyman and Pearson its corners are the sets of smallest likelihood ratio dP(x + delta) / dP(x). For the
-    discrete Gaussian that ratio is a function of <delta, Z>; for the rounded law all outcomes are listed and sorted.
+    By the lemma of Neyman and Pearson its corners are the sets of smallest likelihood ratio dP(x + delta) / dP(x).
+    For the discrete Gaussian that ratio is a function of <delta, Z>; for the rounded law all outcomes are listed and
+    sorted.
     """
     if law == "discrete":
         t, pmf = inner_product_law(law, sigma, delta)
@@ -64,6 +65,6 @@ def worst_case(law: str, sigma: float, delta: tuple[int, ...]) -> tuple[np.ndarr
 
 
 def small_deltas(dimension: int, largest: int, limit: int) -> list[tuple[int, ...]]:
-    """All non-increasing vectors of `dimension` entries 0..largest with 0 < |delta|^2 <= limit: the rest by symmetry."""
+    """All non-increasing vectors of entries 0..largest with 0 < |delta|^2 <= limit; the others follow by symmetry."""
     vectors = itertools.combinations_with_replacement(range(largest, -1, -1), dimension)
     return [v for v in vectors if 0 < sum(d * d for d in v) <= limit]

@@ -24,7 +24,7 @@ from intsmooth.enclosure import GRID
 ALPHA = Fraction(1, 1000)
 
 counts = st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
-levels = st.sampled_from([Fraction(1, 1000), Fraction(1, 10), Fraction(49, 100), Fraction(1, 10**9), Fraction(1, 30_000)])
+levels = st.sampled_from([Fraction(1, 1000), Fraction(1, 10), Fraction(49, 100), Fraction(1, 10**9)])
 numerators = st.one_of(st.sampled_from([1, 2, GRID // 2, GRID - 1]), st.integers(1, GRID - 1))
 
 
@@ -46,7 +46,7 @@ def test_ln_factorial_is_right_to_50_digits(m):
 @given(counts, numerators, st.one_of(st.just(UNIFORM), st.just(1), st.integers(1, UNIFORM)))
 def test_the_tail_lies_between_its_bounds_and_they_are_close(count, numerator, weight):
     k, n = count
-    weight = Fraction(weight, UNIFORM)  # exact in the 60 digits of the decimals: 2^-64 has 64 decimals, 45 of them digits
+    weight = Fraction(weight, UNIFORM)  # has at most 64 decimals
     with localcontext() as context:
         context.prec = 100
         low, high, _ = tail_bounds(k, n, numerator, Decimal(weight.numerator) / weight.denominator)

@@ -127,7 +127,7 @@ def test_plans():
     assert plan_curve(**SETTING, simultaneous=10).looks[-1].alpha == Fraction(1, 20_000)
     run = follow(plan_curve(**SETTING, simultaneous=10, law="discrete"), 0.99)
     assert run.plan.certificate(run).extra["simultaneous"] == 10
-    for wrong in ({"precision": 0}, {"precision": -1}, {"largest_radius": "no"}, {"max_n": 0}, {"alpha": 1}, {"beta": 0}):
+    for wrong in ({"precision": 0}, {"precision": -1}, {"largest_radius": "no"}, {"max_n": 0}, {"alpha": 1}):
         with pytest.raises(InputError):
             plan_curve(**SETTING | wrong)
 
@@ -136,7 +136,7 @@ def test_a_precision_saves_most_of_the_votes():
     rng = np.random.default_rng(5)
     plan = plan_curve(sigma=0.5, dimension=3072, max_n=100_000, precision=0.05)
     votes = []
-    for p in rng.beta(3, 0.6, 40):
+    for p in rng.beta(3, 0.6, 20):
         run = plan.start()
         while run.stopped is None:
             run.update(int(rng.binomial(run.samples_to_next_look, p)), run.samples_to_next_look)

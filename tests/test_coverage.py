@@ -4,6 +4,7 @@ at most as frequent as alpha allows, in every mode and under every stopping rule
 Each test fails by chance with probability 1e-6 or less. `at_most` prints what it saw when it fails.
 """
 
+import dataclasses
 from fractions import Fraction
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from scipy import stats
 
 from intsmooth.binomial import UNIFORM, clopper_pearson_lower
 from intsmooth.certify import certificate_from_counts, certificate_from_two_classes, prediction_from_counts
-from intsmooth.confidence_sequence import CurvePlan, plan_curve
+from intsmooth.confidence_sequence import CurvePlan, geometric_looks, plan_curve
 from intsmooth.records import ABSTAIN
 from intsmooth.sequential import Decision, SequentialTest
 from intsmooth.target import plan_target
@@ -67,28 +68,35 @@ def test_fixed_plan_on_noise_and_a_classifier(law, sigma):
     outcomes, pmf = law_pmf(law, sigma)
     cdf = np.cumsum(pmf)
     noise = outcomes[np.minimum(np.searchsorted(cdf, rng.random((RUNS, n)), side="right"), len(cdf) - 1)]
-    budgets = [
-        certificate_from_counts(k, n, sigma=sigma, law=law, dimension=1, unit=1, alpha=alpha).budget for k in range(n + 1)
+    certificates = [
+        certificate_from_counts(k, n, sigma=sigma, law=law, dimension=1, unit=1, alpha=alpha) for k in range(n + 1)
     ]
+    budgets = np.array([-1 if c.prediction == ABSTAIN else c.budget for c in certificates])
     for edge in range(-1, 8):
         hits = (noise <= edge).sum(axis=1)
-        assert at_most(int((np.array(budgets)[hits] > (edge + 1) ** 2 - 1).sum()), alpha), edge
+        assert at_most(int((budgets[hits] > (edge + 1) ** 2 - 1).sum()), alpha), edge
 
 
 @pytest.mark.parametrize("n", [3, 30])
 def test_randomized_bound_errs_exactly_as_often_as_allowed(n):
     rng = np.random.default_rng(n)
-    alpha, runs = Fraction(1, 20), 10_000
     for p in (0.3, 0.8, 0.99):
-        hits = rng.binomial(n, p, runs).tolist()
-        uniforms = rng.integers(0, UNIFORM, runs, dtype=np.uint64).tolist()
-        bounds = [clopper_pearson_lower(k, n, alpha, u) for k, u in zip(hits, uniforms, strict=True)]
-        errors = sum(bound > p for bound in bounds)
-        assert at_most(errors, float(alpha), runs)
-        assert errors >= stats.binom.ppf(CHANCE, runs, float(alpha)), (p, errors)
+        hits = rng.binomial(n, p, RUNS)
+        uniforms = rng.integers(0, UNIFORM, RUNS, dtype=np.uint64)
+        errors = 0
+        for k in np.unique(hits).tolist():
+            # The bound falls as `uniform` grows: it is above p for all uniform < high.
+            low, high = -1, UNIFORM
+            while high - low > 1:
+                middle = (low + high) // 2
+                above = clopper_pearson_lower(k, n, Fraction(1, 1000), middle) > p
+                low, high = (middle, high) if above else (low, middle)
+            errors += int((uniforms[hits == k] < min(high, UNIFORM - 1)).sum())
+        assert at_most(errors, ALPHA)
+        assert errors >= stats.binom.ppf(CHANCE, RUNS, ALPHA), (p, errors)
 
 
-@pytest.mark.parametrize("probabilities", [(0.7, 0.1, 0.1, 0.1), (0.6, 0.4, 0, 0), (0.97, 0.03, 0, 0), (0.4, 0.2, 0.2, 0.2)])
+@pytest.mark.parametrize("probabilities", [(0.7, 0.1, 0.1, 0.1), (0.6, 0.4, 0, 0), (0.4, 0.2, 0.2, 0.2)])
 def test_two_classes(probabilities):
     rng = np.random.default_rng(4)
     alpha, n, sigma = 0.02, 40, 4
@@ -106,16 +114,14 @@ def test_two_classes(probabilities):
     assert at_most(int(times[np.array(radii)[which.ravel()] > limit].sum()), alpha)
 
 
-@pytest.mark.parametrize("probabilities", [(0.51, 0.49, 0), (0.4, 0.35, 0.25), (0.34, 0.33, 0.33), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("probabilities", [(0.51, 0.49, 0), (0.4, 0.35, 0.25), (0.34, 0.33, 0.33)])
 @pytest.mark.parametrize("n", [15, 60])
 def test_predictions(probabilities, n):
     rng = np.random.default_rng(n)
     alpha = 0.05
     rows, times = np.unique(rng.multinomial(n, probabilities, RUNS), axis=0, return_counts=True)
     predicted = np.array([prediction_from_counts(row, alpha) for row in rows])
-    wrong = (predicted != 0) & (predicted != ABSTAIN)
-    allowed = alpha if len(set(probabilities)) > 1 else 1.0  # with equal probabilities there is no wrong answer
-    assert at_most(int(times[wrong].sum()), allowed)
+    assert at_most(int(times[(predicted != 0) & (predicted != ABSTAIN)].sum()), alpha)
 
 
 @pytest.mark.parametrize("law", ["rounded", "discrete"])
@@ -125,6 +131,7 @@ def test_target_radius(law, chunk):
     max_n = 512
     plan = plan_target("0.5", sigma="0.5", dimension=64, unit=16, law=law, max_n=max_n, alpha=ALPHA, beta=0.01)
     looks = np.arange(chunk, max_n + 1, chunk)
+    assert plan.table.alpha_bound <= ALPHA and plan.table.beta_bound <= 0.01
     for p in (plan.table.p, plan.table.p - 0.01, plan.table.p + 0.01):
         rng = np.random.default_rng(chunk)
         hits = np.zeros(RUNS, np.int32)
@@ -169,21 +176,28 @@ def stops(plan: CurvePlan, paths: np.ndarray) -> list[float]:
     return radii
 
 
-@pytest.mark.parametrize("law", ["rounded", "discrete"])
 @pytest.mark.parametrize(
-    "rules", [{}, {"precision": "0.1"}, {"largest_radius": "0.3"}, {"precision": "0.05", "largest_radius": "0.4"}]
+    "law, rules",
+    [
+        ("rounded", {}),
+        ("rounded", {"precision": "0.3"}),
+        ("rounded", {"largest_radius": "0.2"}),
+        ("discrete", {"precision": "0.3", "largest_radius": "0.4"}),
+    ],
 )
 def test_confidence_sequence_under_its_stopping_rules(law, rules):
-    alpha = 0.02
-    plan = plan_curve(sigma="0.5", dimension=64, unit=16, law=law, max_n=400, alpha=alpha, beta="0.05", **rules)
+    alpha = Fraction(1, 50)
+    plan = plan_curve(sigma="0.5", dimension=64, unit=16, law=law, alpha=alpha, beta="0.05", **rules)
+    plan = dataclasses.replace(plan, looks=geometric_looks(24, alpha, Fraction(1, 20), first=6))
     times = np.diff([0, *(look.n for look in plan.looks)])
-    for p in (0.5, 0.8, 0.97):
+    assert len(times) == 3
+    for p in (0.5, clopper_pearson_lower(11, 12, plan.looks[1].alpha) - 1e-9):
         rng = np.random.default_rng(int(100 * p))
         hits = np.cumsum([rng.binomial(n, p, RUNS) for n in times], axis=0).T
-        paths, number = np.unique(hits[: RUNS // 10], axis=0, return_counts=True)
+        paths, number = np.unique(hits, axis=0, return_counts=True)
         limit = float(plan.model.radius(p))
         errors = int(number[np.array(stops(plan, paths)) > limit].sum())
-        assert at_most(errors, alpha, RUNS // 10), p
+        assert at_most(errors, float(alpha)), p
 
 
 @pytest.mark.parametrize("max_n", [12, 400, 3000])

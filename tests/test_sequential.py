@@ -120,14 +120,14 @@ def test_shortcut_betting_on_both_sides_certifies_the_hopeless():
 
 def test_decisions_come_fast():
     """Mean votes against Wald's lower bound for any test, ln(1/alpha) / KL, and against two-sided betting."""
-    max_n = 20_000
+    max_n = 8_000
     table = stopping_table(P, ALPHA, ALPHA, max_n)
     two_sided, hits = np.zeros(max_n + 1, np.int64), 0
     for n in range(max_n + 1):
         above = itertools.count(max(hits, int(n * P)))
         hits = next(h for h in above if h > n or jeffreys_wealth(h, n, P) >= log(1000))
         two_sided[n] = hits
-    for p, limit, saving in ((0.86, 1.2, 0.8), (0.87, 1.2, 0.85), (0.9, 1.25, 0.9), (0.95, 1.4, 1), (0.9999, 1.5, 1)):
+    for p, limit, saving in ((0.87, 1.2, 0.85), (0.9, 1.25, 0.9), (0.95, 1.4, 1), (0.9999, 1.5, 1)):
         divergence = p * log(p / P) + (1 - p) * log((1 - p) / (1 - P))
         ours = walk(table.certify, None, p)[2]
         assert ours < limit * log(1000) / divergence

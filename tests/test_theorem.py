@@ -20,7 +20,8 @@ from intsmooth.theorem import TAU_GRID, ancestor, default_tau, density_ratio
 ROUNDING = 1e-12  # what the floats of the enumeration may be off by
 PROBABILITIES = [0.51, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 0.99999, 0.9999999]
 
-# Every law where it can be certified at all: (law, sigma, tau); tau None is the default, which small sigmas do not allow.
+# Every law where it can be certified at all: (law, sigma, tau); tau None is the default, which small sigmas do not
+# allow.
 SETTINGS = [("rounded", s, None) for s in (1, 2, 3, 5)] + [
     ("discrete", 1, Fraction(5, 10)),
     ("discrete", 1, Fraction(7, 10)),
@@ -39,7 +40,7 @@ def model(law: str, sigma: float, dimension: int, tau: Fraction | None = None, t
     "law, sigma, tau, dimension",
     [
         # In three dimensions the rounded law is listed outcome by outcome: only for small sigma is that quick.
-        pytest.param(*setting, n, marks=pytest.mark.slow if setting[0] == "rounded" and n == 3 and setting[1] > 2 else ())
+        pytest.param(*setting, n, marks=pytest.mark.slow if (setting[:2], n) == (("rounded", 3), 3) else ())
         for setting in SETTINGS
         for n in (1, 2, 3)
         if (setting[:2], n) != (("rounded", 5), 3)
@@ -77,7 +78,7 @@ def test_certificates_are_within_a_level_of_the_exact_worst_case(law, sigma, tau
         assert np.interp(p, here, there) < 0.5, (p, beyond)
 
 
-@pytest.mark.parametrize("law, sigma", [("rounded", 4), ("discrete", 4), ("discrete", 2)])
+@pytest.mark.parametrize("law, sigma", [("rounded", 4), ("discrete", 4), ("discrete", 5)])
 def test_a_sampler_that_is_off_its_law_costs_its_distance(law, sigma):
     """Half-space classifiers under a sampler whose mass was moved in the worst way: down at x and up at x + delta."""
     t = Fraction(1, 200)
@@ -96,9 +97,10 @@ def test_a_sampler_that_is_off_its_law_costs_its_distance(law, sigma):
                 assert at_delta > 0.5 - ROUNDING
             if delta * delta <= budget_of_radius(float(ideal.radius(bad))):
                 wrong += at_delta <= 0.5
-    assert float(theorem.radius(0.9)) < float(ideal.radius(0.9))
+    assert wrong > 0  # who leaves the distance out certifies what is not so
     p = 0.9
-    expected = float(theorem.scale) * (ndtri((p - 0.005) * float(theorem.shrink)) - ndtri(0.505 / float(theorem.shrink)))
+    shrink = float(theorem.shrink)
+    expected = float(theorem.scale) * (ndtri((p - 0.005) * shrink) - ndtri(0.505 / shrink))
     assert float(theorem.radius(p)) == pytest.approx(expected, rel=1e-12)
 
 
@@ -149,7 +151,7 @@ def test_shortcut_inner_products_as_one_dimensional_discrete_gaussians():
 
 
 def test_float_noise_certifies_a_lie_that_integers_cannot_tell():
-    """Voracek and Hein (2023): ((z - a) + a) == z knows from the rounding of a float whether the noise was added to a."""
+    """Voracek and Hein (2023): ((z - a) + a) == z sees by the rounding of floats whether the noise was added to a."""
     rng = np.random.default_rng(0)
     a = np.float32(210 / 255)
     noise = (0.5 * rng.standard_normal(100_000)).astype(np.float32)
@@ -234,7 +236,7 @@ def test_two_class_radii_solve_their_equation(p_top, p_other, distance):
         assert found <= 1e-6
     else:
         assert found == pytest.approx(optimize.brentq(gap, 0, 20, xtol=1e-13), abs=1e-6)
-        assert gap(found) > -1e-12
+        assert gap(found) > -1e-9
     if p_other == 1 - p_top and distance == 0:
         assert found == pytest.approx(float(theorem.radius(p_top)) / 60, abs=1e-9)
 
