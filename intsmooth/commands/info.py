@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from intsmooth.errors import MissingExtraError
+from intsmooth.errors import ResourceError
 
 SUMMARY = "show a model's layers, size, cost and overflow margin"
 EXAMPLES = ("info digits", "info model.h5 --facts")
@@ -88,7 +88,7 @@ def totals(graph) -> list[str]:
     try:
         plan = Engine(graph).plan
         memory = f"{plan.memory:,} bytes to run on one thread, of them {plan.arena.nbytes:,} for activations"
-    except MissingExtraError:
+    except ResourceError:
         memory = "known where numba is installed: the numpy backend plans no buffers"
     return [
         f"parameters     {parameters:,}, {stored:,} bytes stored with their multipliers and shifts",
