@@ -35,7 +35,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "torch", "onnx", "onnxruntime", "ai-ed
 class Effort:
     """How much to measure. seconds: of one run of one contender; quick: small sizes, a trial; folder: for plots."""
 
-    rounds: int = 9
+    rounds: int = 7
     seconds: float = 0.4
     quick: bool = False
     folder: pathlib.Path = FOLDER

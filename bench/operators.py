@@ -8,8 +8,8 @@ the whole networks are timed too. Before timing, all activations of each network
 
 Shares count the multiply-adds of the network, not those of padding. `ceiling` is the share that the shape leaves to a
 kernel of dot products of four bytes in 16 lanes: a kernel row of 3 x 3 channels fills 9 of 12 bytes, 12 output channels
-fill 12 of 16 lanes, and a depthwise tap has one product per lane where a dot has four. A fully connected layer uses
-every weight once per sample and is bound by loading them. Where the share is far below the ceiling is a cliff.
+fill 12 of 16 lanes, and a depthwise tap has one product per lane where a dot has four. Where the share is far below the
+ceiling is a cliff. Fully connected layers have no ceiling here: they use every weight once, and are bound by loads.
 """
 
 from dataclasses import dataclass, field
@@ -86,9 +86,6 @@ def ceiling(node: Node) -> float | None:
     """Share of the limit that a shape permits, see the module's head."""
     if node.op == "depthwise_conv2d":
         return 0.25 * _fill(node.constants["weights"].shape[2], 16)
-    if node.op == "fully_connected":
-        outputs, inputs = node.constants["weights"].shape
-        return _fill(inputs, 4) * _fill(outputs, 16)
     if node.op not in ("conv2d", "conv2d_add"):
         return None
     outputs, _, columns, depth = node.constants["weights"].shape
@@ -136,8 +133,9 @@ def question(effort: Effort) -> Report:
     rates = take_turns(contenders | {"limit": limit_contender(1)}, effort.shorter(20), pause=0)
     limit = rates["limit"]
     report.text(
-        f"One thread; the limit is {limit.scaled(1e-9).text()} G multiply-adds/s. All activations of all networks equal "
-        "the naive twins' to the bit. Times are medians, layers run in a row with warm caches."
+        f"One thread; the limit is {limit.scaled(1e-9).text()} G multiply-adds/s. All activations of all networks "
+        f"equal the naive twins' to the bit. Times are medians of {effort.rounds} rounds with warm caches; `best` is "
+        "the shortest."
     )
     report.table(
         ("network", "M multiply-adds", "samples/s", "us per sample", "sum of layers, us", "of the limit"),
@@ -145,14 +143,14 @@ def question(effort: Effort) -> Report:
     )
     rows, cliffs = [], []
     for key, layer in layers.items():
-        share = rates[key].scaled(layer.work).over(limit).median
+        share = rates[key].median * layer.work / limit.median  # short runs: those of a round do not belong together
         low = layer.ceiling is not None and share < CLIFF * layer.ceiling
         if low:
             cliffs.append(f"{' '.join(key[:2])}{', ' * bool(key[2])}{key[2]}: {100 * share:.0f} %")
         uses = ", ".join(f"{name} x{count}" for name, count in layer.uses.items())
         most = "" if layer.ceiling is None else f"{100 * layer.ceiling:.0f} %" + " (cliff)" * low
         rows.append([*key, uses, *_figures(layer, rates[key], share), most])
-    head = ("operator", "shapes", "window", "found in", "M multiply-adds", "us", "G/s", "of the limit", "ceiling")
+    head = ("operator", "shapes", "window", "found in", "M multiply-adds", "us", "best", "G/s", "of limit", "ceiling")
     report.table(head, rows)
     report.text(f"Layers below {CLIFF:.0%} of their ceiling: {'; '.join(cliffs) or 'none'}.")
     return report
@@ -161,17 +159,17 @@ def question(effort: Effort) -> Report:
 def _network_row(name: str, layers: dict[tuple, Layer], rates: dict, work: int) -> list[str]:
     rate = rates[name,]
     total = 1e6 * sum(layer.uses.get(name, 0) / rates[key].median for key, layer in layers.items())
-    share = rate.scaled(100 * work).over(rates["limit"]).median
+    share = 100 * rate.median * work / rates["limit"].median
     return [name, f"{work / 1e6:,.1f}", rate.text(), f"{1e6 / rate.median:,.1f}", f"{total:,.1f}", f"{share:.1f} %"]
 
 
 def _figures(layer: Layer, rate: Spread, share: float) -> list[str]:
     """Work, time, speed and share; only the time where an operator has no weights."""
-    microseconds = f"{1e6 / rate.median:,.2f}"
+    times = [f"{1e6 / value:,.2f}" for value in (rate.median, max(rate.values))]
     if not layer.work:
-        return ["", microseconds, "", ""]
+        return ["", *times, "", ""]
     speed = f"{rate.median * layer.work / 1e9:,.0f}"
-    return [f"{layer.work / 1e6:,.3f}", microseconds, speed, f"{100 * share:.1f} %"]
+    return [f"{layer.work / 1e6:,.3f}", *times, speed, f"{100 * share:.1f} %"]
 
 
 if __name__ == "__main__":
