@@ -15,8 +15,22 @@ from intsmooth.kernels import vector as v
 from intsmooth.kernels.conv_tile import BIAS, add_skip, requantize_and_store
 from intsmooth.kernels.convolution import HAS_SKIP, RECTIFIED, SEGMENT_STEPS
 from intsmooth.kernels.instruction import (
-    CHANNELS, COLUMNS, CONSTANTS, HIGH, LOW, ROWS, SECOND, SECOND_PIXEL, SECOND_ROW, SOURCE, SOURCE_ROW, TARGET, TARGET_PIXEL,
-    TARGET_ROW, TARGET_ZERO, WEIGHTS,
+    CHANNELS,
+    COLUMNS,
+    CONSTANTS,
+    HIGH,
+    LOW,
+    ROWS,
+    SECOND,
+    SECOND_PIXEL,
+    SECOND_ROW,
+    SOURCE,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
+    TARGET_ZERO,
+    WEIGHTS,
 )
 from intsmooth.kernels.isa import ISA
 from intsmooth.kernels.jit import jit_as

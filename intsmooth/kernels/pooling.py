@@ -7,8 +7,25 @@ from numba.extending import intrinsic
 
 from intsmooth.kernels import vector as v
 from intsmooth.kernels.instruction import (
-    A0, A1, A2, A3, A4, A5, A6, A7, CHANNELS, COLUMNS, HIGH, LOW, ROWS, SOURCE, SOURCE_PIXEL, SOURCE_ROW, TARGET,
-    TARGET_PIXEL, TARGET_ROW,
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    A5,
+    A6,
+    A7,
+    CHANNELS,
+    COLUMNS,
+    HIGH,
+    LOW,
+    ROWS,
+    SOURCE,
+    SOURCE_PIXEL,
+    SOURCE_ROW,
+    TARGET,
+    TARGET_PIXEL,
+    TARGET_ROW,
 )
 from intsmooth.kernels.jit import jit
 

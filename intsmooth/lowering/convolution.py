@@ -8,7 +8,7 @@ from intsmooth.kernels import depthwise as depthwise_kernel
 from intsmooth.kernels import instruction as i
 from intsmooth.kernels.isa import ISA
 from intsmooth.lowering.buffers import Buffer
-from intsmooth.lowering.constants import ConstantBlob, can_fold_zero, channel_parameters, pack_weights, pad_lanes
+from intsmooth.lowering.constants import LANES, ConstantBlob, can_fold_zero, channel_parameters, pack_weights, pad_lanes
 from intsmooth.lowering.instructions import Instruction
 from intsmooth.records import Node
 
@@ -33,12 +33,12 @@ def channel_spans(channels: int) -> list[tuple[int, int, int]]:
     return spans + ([(paired, channels, 1)] if paired < channels else [])
 
 
-def _segments(source: Buffer, kernel_shape, dilation, groups: int):
-    """Byte offsets of the pieces of a window that lie next to each other, and whether a piece is a whole kernel row."""
+def _segments(source: Buffer, kernel_shape, dilation, whole_pixels: bool) -> np.ndarray:
+    """Byte offsets of the runs of adjacent bytes in a window: its rows, or its taps where they lie apart."""
     rows, columns = kernel_shape
-    whole_rows = dilation[1] == 1 and groups == 1
-    taps = [0] if whole_rows else [column * dilation[1] * source.pixel for column in range(columns)]
-    return np.array([row * dilation[0] * source.row + tap for row in range(rows) for tap in taps], np.int32), whole_rows
+    taps = range(1) if dilation[1] == 1 and whole_pixels else range(columns)
+    return np.array([row * dilation[0] * source.row + tap * dilation[1] * source.pixel for row in range(rows) for tap in taps],
+                    np.int32)
 
 
 def _emit(node, blob, source, target, weights, segments, bias, skip_multiplier, skip, place, extent, steps):
@@ -90,11 +90,31 @@ def _folded_bias(node: Node, source: Buffer, weights_by_channel, skip: Buffer | 
     return bias
 
 
-def conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
-    source, weights = inputs[0], node.constants["weights"]
+def merge_groups(weights: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
+    """Fewer, wider groups with zeros between the old ones, so that the 16 channels of a tile are used.
+
+    weights: int8 (O, KH, KW, depth). Two outputs per group fill two lanes of 16; eight such groups together fill all of
+    them, for the dots of a group eight times as deep.
+    """
     outputs, height, width, depth = weights.shape
-    stride, dilation, padding, groups = (node.attributes[key] for key in ("stride", "dilation", "padding", "groups"))
-    segments, whole_rows = _segments(source, (height, width), dilation, groups)
+    per_group = outputs // groups
+    factor = max((f for f in range(1, groups + 1) if groups % f == 0 and f * per_group <= LANES), default=1)
+    merged = np.zeros((outputs, height, width, factor, depth), np.int8)
+    place = np.arange(outputs) // per_group % factor
+    merged[np.arange(outputs), :, :, place] = weights
+    return merged.reshape(outputs, height, width, factor * depth), groups // factor
+
+
+def conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
+    return _grouped(node, inputs, target, blob, *merge_groups(node.constants["weights"], node.attributes["groups"]))
+
+
+def _grouped(node, inputs, target, blob, weights, groups) -> list[Instruction]:
+    """A convolution, group by group; weights are int8 (O, KH, KW, channels of a group)."""
+    source = inputs[0]
+    outputs, height, width, depth = weights.shape
+    stride, dilation, padding = (node.attributes[key] for key in ("stride", "dilation", "padding"))
+    segments = _segments(source, (height, width), dilation, whole_pixels=groups == 1)
     shaped = weights.reshape(outputs, len(segments), -1)
     skip, skip_multiplier = None, np.zeros(outputs, np.int64)
     if node.op == "conv2d_add":
@@ -129,19 +149,14 @@ def fully_connected(node: Node, inputs: list[Buffer], target: Buffer, blob: Cons
 def depthwise_conv2d(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
     source, weights = inputs[0], node.constants["weights"]
     height, width, outputs = weights.shape
+    if outputs != source.channels:  # several outputs for one input channel: a convolution with groups
+        by_output = weights.transpose(2, 0, 1)[..., None]
+        return _grouped(node, inputs, target, blob, *merge_groups(by_output, source.channels))
     stride, dilation, padding = (node.attributes[key] for key in ("stride", "dilation", "padding"))
     bias = _folded_bias(node, source, weights.reshape(-1, outputs).T, None)
     start = source.offset - padding[0] * source.row - padding[2] * source.pixel
     steps = (source.row * stride[0], source.pixel * stride[1])
-    if outputs != source.channels:  # several outputs for one input channel: a convolution with one channel per group
-        taps, _ = _segments(source, (height, width), dilation, 2)
-        by_channel, result, multiple = weights.reshape(-1, outputs).T[:, :, None], [], outputs // source.channels
-        for channel in range(source.channels):
-            place = (channel * multiple, (channel + 1) * multiple)
-            result += _emit(node, blob, source, target, by_channel[slice(*place)], taps, bias, np.zeros(outputs, np.int64), None,
-                            place, (target.rows, target.columns), (start + channel, *steps))
-        return result
-    taps, _ = _segments(source, (height, width), dilation, 2)
+    taps = _segments(source, (height, width), dilation, whole_pixels=False)
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     parameters = channel_parameters(bias, node.constants["multiplier"], node.constants["shift"], np.zeros(outputs, np.int64),
                                     target.zero_byte, False)

@@ -50,8 +50,10 @@ def binary(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
                                "handle (the first input must have the output's shape, the second its channels)")
     count = 1 if node.op == "mul" else 3
     linear = None if node.op == "mul" else linear_sum(node, first.zero_byte, second.zero_byte, target.zero_byte)
-    parameters = linear if linear is not None else np.concatenate([requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False)
-                                                                   for index in range(count)])
+    parameters = linear
+    if linear is None:
+        blocks = [requantize_blocks(*_same_for_all(node, index), target.zero_byte, fold=False) for index in range(count)]
+        parameters = np.concatenate(blocks)
     low, high = (bound + 128 for bound in node.attributes["clamp"])
     rows_match = (second.columns, second.channels) == (target.columns, target.channels)
     return [Instruction(("binary",), {

@@ -25,6 +25,7 @@ class Instruction:
         row[OPERATION] = operations.index(self.operation)
         for column, value in self.fields.items():
             row[column] = value
-        if np.abs(row).max() > 2**31 - 1:
-            raise UnsupportedError(f"the model needs an address of {int(np.abs(row).max())} bytes; the engine's limit is 2^31 - 1")
+        largest = int(np.abs(row).max())
+        if largest > 2**31 - 1:
+            raise UnsupportedError(f"the model needs an address of {largest} bytes; the engine's limit is 2^31 - 1")
         return row.astype(np.int32)

@@ -11,7 +11,7 @@ from intsmooth.records import Node
 
 
 def copy(source: Buffer, target: Buffer, source_steps=None) -> Instruction:
-    """Copy an array of the target's extent; source_steps are (row, pixel, channel) in bytes where they are not the source's own."""
+    """Copy an array of the target's extent; source_steps: bytes per (row, pixel, channel), the source's own by default."""
     row, pixel, channel = source_steps or (source.row, source.pixel, 1)
     return Instruction(("copy",), {**target_fields(target), i.SOURCE: source.offset, i.SOURCE_ROW: row, i.SOURCE_PIXEL: pixel,
                                 i.A0: channel, i.A1: 1})
@@ -35,8 +35,8 @@ def concat(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob)
 def pad(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:
     source, amounts = inputs[0], node.attributes["padding"]
     before = [0] * (3 - len(amounts) // 2) + list(amounts[::2])
-    fill = Instruction(("fill_border",), {**target_fields(target), i.ROWS: 0, i.COLUMNS: 0, i.A1: target.rows, i.A3: target.columns,
-                                       i.A4: node.attributes["value"] + 128})
+    everything = {i.ROWS: 0, i.COLUMNS: 0, i.A1: target.rows, i.A3: target.columns, i.A4: node.attributes["value"] + 128}
+    fill = Instruction(("fill_border",), {**target_fields(target), **everything})
     return [fill, Instruction(("copy",), {**copy(source, source).fields, **part(target, *before, source)})]
 
 
