@@ -83,7 +83,10 @@ def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng) -> list
         warm_up(engine, images[0], table)
     except (ModelError, ImportError) as error:
         others = [name for name in CHECKS if name != "overflow"]
-        return [overflow, *(Finding(name, "not checked", False, "nothing could be run", [str(error)]) for name in others)]
+        return [
+            overflow,
+            *(Finding(name, "not checked", False, "nothing could be run", [str(error)]) for name in others),
+        ]
     findings = {"overflow": overflow}
     for name, check in _checks(graph, engine, images, levels, table, seed).items():
         findings[name] = check()

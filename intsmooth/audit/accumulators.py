@@ -42,7 +42,12 @@ def _depthwise(node: Node, inputs, zero_points) -> np.ndarray:
     geometry = {name: node.attributes[name] for name in ("stride", "dilation", "padding")}
     grouped = np.ascontiguousarray(np.moveaxis(weights, -1, 0)[..., None])
     return convolution.conv2d_accumulators(
-        inputs[0], grouped, node.constants["bias"], input_zero_point=zero_points[0], groups=inputs[0].shape[3], **geometry
+        inputs[0],
+        grouped,
+        node.constants["bias"],
+        input_zero_point=zero_points[0],
+        groups=inputs[0].shape[3],
+        **geometry,
     )
 
 

@@ -16,6 +16,10 @@ from intsmooth.audit.llvm_ir import helper_reason, scan_module, short_name
 from intsmooth.audit.machine_code import executable_ranges, reach_all
 from intsmooth.audit.x86_names import FLOAT_NAMED
 
+CLAIM = (
+    "no floating-point arithmetic in noise, inference and counting; only the statistics of the certificate use floats, "
+    "rounded down"
+)
 _X86 = ("x86_64", "AMD64", "amd64")
 
 
@@ -60,7 +64,9 @@ def scan_code(engine) -> list[FunctionScan]:
     scans = []
     for label, compiled, from_python in listed:
         if compiled is None:
-            scans.append(FunctionScan(label, False, problems=[f"{label} has not been compiled: nothing could be scanned"]))
+            scans.append(
+                FunctionScan(label, False, problems=[f"{label} has not been compiled: nothing could be scanned"])
+            )
         else:
             scans.append(_scan_function(label, compiled, modules[id(compiled)], from_python, functions, code_at))
     return scans
@@ -82,7 +88,7 @@ def _scan_function(label, compiled, module, from_python, functions, code_at) -> 
     scan.problems += [f"LLVM IR of {scan.name}, {problem}" for problem in intermediate.problems]
     if platform.machine() not in _X86:
         scan.problems.append(
-            f"machine code of {scan.name} was not scanned: there is no decoder for {platform.machine()}, only for x86-64"
+            f"machine code of {scan.name} was not scanned: only x86-64 can be decoded, not {platform.machine()}"
         )
         return scan
     names = [description.llvm_func_name] + ([description.llvm_cpython_wrapper_name] if from_python else [])
@@ -122,8 +128,8 @@ def check_code(engine) -> Finding:
     cached = sum(scan.cached for scan in scans)
     ir = sum(scan.ir_instructions for scan in scans)
     summary = (
-        f"{len(scans)} compiled functions ({cached} from the compilation cache): {ir:,} instructions of LLVM IR without a "
-        f"floating-point type, {instructions:,} machine instructions ({size:,} bytes in memory, "
+        f"{len(scans)} compiled functions ({cached} from the compilation cache): {ir:,} instructions of LLVM IR "
+        f"without a floating-point type, {instructions:,} machine instructions ({size:,} bytes in memory, "
         f"{len(histogram)} mnemonics) on the integer allow-list"
     )
     lines = ["mnemonics  " + ", ".join(f"{name} {count}" for name, count in histogram.most_common())]
@@ -133,7 +139,7 @@ def check_code(engine) -> Finding:
     lines.append("outside functions called  " + ", ".join(sorted(helpers)))
     return Finding(
         "code",
-        "no floating-point arithmetic in noise, inference and counting",
+        CLAIM,
         not problems,
         summary if not problems else f"{len(problems)} problems in {len(scans)} compiled functions",
         problems,
@@ -168,7 +174,7 @@ def _check_table(engine) -> list[str]:
         found = compiled and compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         if found != address:
             problems.append(
-                f"the engine calls address {address:#x} for {' '.join(map(str, operation))}, which is not the function that "
-                "was scanned"
+                f"the engine calls address {address:#x} for {' '.join(map(str, operation))}, which is not the function "
+                "that was scanned"
             )
     return problems

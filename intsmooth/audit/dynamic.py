@@ -42,7 +42,8 @@ def check_dynamic(engine, image: np.ndarray, table, seed: bytes, samples: int = 
         "dynamic",
         CLAIM,
         not problems,
-        f"{counted:,} votes counted with all six flags of MXCSR clear; as a control, 1.0 / 3.0 raises: {', '.join(control)}"
+        f"{counted:,} votes counted with all six flags of MXCSR clear; as a control, 1.0 / 3.0 raises: "
+        f"{', '.join(control)}"
         if not problems
         else f"{len(problems)} problems",
         problems,

@@ -1,9 +1,9 @@
 """The equality check: compiled kernels against their naive twins on this machine, with this model, to the last bit.
 
-    network   every tensor of the whole network, on noisy images, random and extreme inputs
-    layers    every node by itself, with random and extreme int8 activations that no image may ever produce
-    noise     the compiled sampler against the naive one
-    votes     the counts of both engines
+network   every tensor of the whole network, on noisy images, random and extreme inputs
+layers    every node by itself, with random and extreme int8 activations that no image may ever produce
+noise     the compiled sampler against the naive one
+votes     the counts of both engines
 """
 
 import numpy as np
@@ -34,7 +34,9 @@ def check_equality(engine: Engine, images: np.ndarray, table, seed: bytes, votes
     fast, slow = (sample_noise(table, key, 2**32 - 2, 4, size, backend) for backend in ("numba", "numpy"))
     compared["noise"] += fast.size
     if not np.array_equal(fast, slow):
-        problems.append(f"noise: {np.count_nonzero(fast != slow)} of {fast.size} integers differ from the naive sampler's")
+        problems.append(
+            f"noise: {np.count_nonzero(fast != slow)} of {fast.size} integers differ from the naive sampler's"
+        )
     naive = Engine(graph, "numpy")
     for image in images[:2]:
         counts = [e.count_votes(image, table, key, 5, votes) for e in (engine, naive)]
@@ -99,13 +101,15 @@ def _compare_layer(engine: Engine, node: Node, rng, problems: list[str]) -> int:
         found = run_layer(engine, node, [batch[sample] for batch in batches])
         if not np.array_equal(found, expected[sample]):
             wrong = np.count_nonzero(found != expected[sample])
-            problems.append(f"node {node.name!r} ({node.op}) alone: {wrong} of {found.size} values differ from its twin's")
+            problems.append(
+                f"node {node.name!r} ({node.op}) alone: {wrong} of {found.size} values differ from its twin's"
+            )
             break
     return expected.size
 
 
 def run_layer(engine: Engine, node: Node, inputs: list[np.ndarray]) -> np.ndarray:
-    """The compiled result of one node, int8 (*output shape), for given int8 activations (int16 levels for the first)."""
+    """The compiled result of one node, int8 (*output shape), for int8 activations (int16 levels for the first node)."""
     from intsmooth.kernels.network import run_network
     from intsmooth.plan import read
 

@@ -38,13 +38,13 @@ class Report:
         """Whether no check failed and at least one was made."""
         return bool(self.findings) and all(finding.passed is not False for finding in self.findings)
 
-    def text(self) -> str:
-        """For people: a paragraph per finding."""
+    def text(self, what: str = "audit") -> str:
+        """For people: a paragraph per finding; `what` begins the verdict in the last line."""
         width = max(map(len, self.head), default=0)
         parts = [f"{name:<{width}}  {value}" for name, value in self.head.items()]
         for finding in self.findings:
             verdict = {True: "pass", False: "FAIL", None: "not possible here"}[finding.passed]
-            parts += ["", f"{finding.name}: {verdict}. {finding.claim[0].upper()}{finding.claim[1:]}."]
+            parts += ["", f"{finding.name}: {verdict}. Claim: {finding.claim}."]
             parts += _wrapped(finding.summary)
             parts += [f"    ! {problem}" for problem in finding.problems[:_SHOWN]]
             if len(finding.problems) > _SHOWN:
@@ -52,8 +52,9 @@ class Report:
             for line in finding.lines:
                 parts += _wrapped(line)
         failed = [finding.name for finding in self.findings if finding.passed is False]
-        verdict = f"audit failed: {', '.join(failed)}" if failed else "audit passed"
-        return "\n".join([*parts, "", verdict if self.findings else "audit failed: nothing was checked"])
+        if not self.findings:
+            failed = ["nothing was checked"]
+        return "\n".join([*parts, "", f"{what} failed: {', '.join(failed)}" if failed else f"{what} passed"])
 
     def json(self) -> str:
         """For programs: the same, with every detail."""

@@ -62,14 +62,16 @@ def check_graph(graph: Graph, levels: np.ndarray) -> Finding:
     arrays = {name: getattr(plain.plan, name) for name in ("table", "output", "blob", "arena")}
     work = plain._workspace()
     arrays |= {name: getattr(work, name) for name in ("arena", "scratch", "levels", "words")}
-    problems += [f"the plan's {name} is {array.dtype}" for name, array in arrays.items() if array.dtype.kind not in "iu"]
+    problems += [
+        f"the plan's {name} is {array.dtype}" for name, array in arrays.items() if array.dtype.kind not in "iu"
+    ]
     tensors = [(tensor.name, tensor.dtype, tensor.shape) for tensor in graph.tensors.values()]
     return Finding(
         "graph",
         "every run-time tensor is an integer, and no scale is read",
         not problems,
-        f"{len(tensors)} tensors, {len(graph.nodes)} nodes, all int8, int16 or int32; planned and run with scales that cannot "
-        "be read"
+        f"{len(tensors)} tensors, {len(graph.nodes)} nodes, all int8, int16 or int32; planned and run with scales that "
+        "cannot be read"
         if not problems
         else f"{len(problems)} problems",
         problems,

@@ -136,7 +136,10 @@ def _skip(graph, node, source: Interval, outputs: int) -> Interval:
     """skip_multiplier * (k - zk) per output channel, 0 where the skip input has no such channel."""
     channel = np.arange(outputs) - node.attributes["skip_offset"]
     inside = (channel >= 0) & (channel < len(source.low))
-    channel, factor = np.where(inside, channel, 0), np.where(inside, node.constants["skip_multiplier"].astype(np.int64), 0)
+    channel, factor = (
+        np.where(inside, channel, 0),
+        np.where(inside, node.constants["skip_multiplier"].astype(np.int64), 0),
+    )
     centred = source.shifted(-_zero(graph, node, 1))
     return Interval(centred.low[channel] * factor, centred.high[channel] * factor)
 

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 TYPES = ("half", "bfloat", "float", "double", "fp128", "x86_fp80", "ppc_fp128", "x86_mmx")
-INSTRUCTIONS = ("fadd", "fsub", "fmul", "fdiv", "frem", "fneg", "fcmp", "fptosi", "fptoui", "sitofp", "uitofp", "fptrunc",
-                "fpext", "asm")  # fmt: skip
+INSTRUCTIONS = ("fadd", "fsub", "fmul", "fdiv", "frem", "fneg", "fcmp", "fptosi", "fptoui", "sitofp", "uitofp",
+                "fptrunc", "fpext", "asm")  # fmt: skip
 _FORBIDDEN = re.compile(r"(?<![\w.%@])(" + "|".join(TYPES + INSTRUCTIONS) + r")(?![\w.])")
 _QUOTED = re.compile(r'c?"(?:[^"\\]|\\.)*"')
 
@@ -19,7 +19,8 @@ INTRINSICS = re.compile(
     r"llvm\.(memset|memcpy|memmove|smax|smin|umax|umin|abs|fshl|fshr|ctlz|cttz|ctpop|bswap|bitreverse|masked\.(load|store)"
     r"|[su](add|sub|mul)\.with\.overflow|vector\.(reduce\.(add|and|or|xor|smax|smin|umax|umin|mul)|insert|extract)|stepvector"
     r"|assume|lifetime\.(start|end)|experimental\.noalias\.scope\.decl|expect|trap|prefetch|x86\.atomic\.\w+\.cc"
-    r"|x86\.avx512\.(vpdpbusd|vpdpwssd|pmaddw\.d)|x86\.avx2\.(pmadd\.wd|pmadd\.ub\.sw|psad\.bw))(\.|$)"
+    r"|x86\.avx512\.(vpdp(busd|wssd)|pmaddw\.d|pmaddubs\.w|vpermi2var\.(qi|hi|d|q)|permvar\.(qi|hi|si|di)|pshuf\.b)"
+    r"|x86\.avx2\.(pmadd\.(wd|ub\.sw)|psad\.bw|pshuf\.b|perm[dq]))(\.|$)"
 )
 # Functions outside the module that may be called, and why that is harmless. None of them is handed a level, an
 # activation, a weight or a count.

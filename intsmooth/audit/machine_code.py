@@ -48,7 +48,8 @@ def reach_all(
 ) -> dict[int, dict[int, Instruction]]:
     """Entry -> its instructions, for `entries` and every function that they lead to.
 
-    functions: addresses of compiled functions that may be called through a constant; direct targets are always followed.
+    functions: addresses of compiled functions that may be called through a constant. Direct targets are always
+    followed.
     """
     found: dict[int, dict[int, Instruction]] = {}
     waiting = list(entries)

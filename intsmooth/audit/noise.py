@@ -49,12 +49,14 @@ def check_noise(table: NoiseTable) -> Finding:
     found = distance(table)
     if found > table.tv + 2 * len(table.thresholds) * _ERROR:
         problems.append(
-            f"the table is {float(found):.3g} from its law in total variation per coordinate; certificates assume at most "
-            f"{float(table.tv):.3g}"
+            f"the table is {float(found):.3g} from its law in total variation per coordinate; certificates assume "
+            f"at most {float(table.tv):.3g}"
         )
     limit = Fraction(2 * len(table.thresholds) + 4, 1 << 65)
     if table.tv > limit:
-        problems.append(f"the table's distance {float(table.tv):.3g} is above what 64-bit thresholds need, {float(limit):.3g}")
+        problems.append(
+            f"the table's distance {float(table.tv):.3g} is above what 64-bit thresholds need, {float(limit):.3g}"
+        )
     try:
         statistics = selftest.check("numba")
     except IntsmoothError as error:
@@ -63,8 +65,9 @@ def check_noise(table: NoiseTable) -> Finding:
         "noise",
         "the noise follows its law",
         not problems,
-        f"{table.law}, sigma {float(table.sigma):g} levels, {len(table.thresholds) + 1} outcomes: total variation distance at "
-        f"most {float(found):.3g} per coordinate; {len(statistics)} statistics of the final integers within their limits"
+        f"{table.law}, sigma {float(table.sigma):g} levels, {len(table.thresholds) + 1} outcomes: total variation "
+        f"distance at most {float(found):.3g} per coordinate; {len(statistics)} statistics of the final integers "
+        "within their limits"
         if not problems
         else f"{len(problems)} problems",
         problems,
@@ -75,6 +78,8 @@ def check_noise(table: NoiseTable) -> Finding:
             "outcomes": len(table.thresholds) + 1,
             "tv": float(table.tv),
             "tv_recomputed": float(found),
-            "statistics": [{"name": s.name, "statistic": float(s.statistic), "limit": float(s.limit)} for s in statistics],
+            "statistics": [
+                {"name": s.name, "statistic": float(s.statistic), "limit": float(s.limit)} for s in statistics
+            ],
         },
     )

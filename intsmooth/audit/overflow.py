@@ -41,8 +41,8 @@ def check_overflow(graph: Graph, levels: np.ndarray) -> Finding:
         if node.name in seen:
             for channel in np.flatnonzero(seen[node.name] > propagated):
                 problems.append(
-                    f"node {node.name!r} ({node.op}), channel {channel}: {int(seen[node.name][channel]):,} was seen, above "
-                    "the bound by intervals"
+                    f"node {node.name!r} ({node.op}), channel {channel}: {int(seen[node.name][channel]):,} was seen, "
+                    "above the bound by intervals"
                 )
         rows.append(_row(node, proved[node.name], propagated, seen.get(node.name)))
         details.append(
@@ -62,7 +62,8 @@ def check_overflow(graph: Graph, levels: np.ndarray) -> Finding:
         "overflow",
         "no int32 value can leave its range",
         not problems,
-        f"largest int32 value {worst:,} of {INT32_MAX:,}: {margin(worst):.1f} bits to spare in the worst layer and channel"
+        f"largest int32 value {worst:,} of {INT32_MAX:,}: {margin(worst):.1f} bits to spare in the worst layer and "
+        "channel"
         if not problems
         else f"{len(problems)} problems",
         problems,

@@ -19,6 +19,7 @@ class Instruction(NamedTuple):
               "indirect-call"; "end" (return or trap)
     target:   address that a direct branch, jump or call goes to
     constant: the 64-bit immediate of a MOV, which may be the address of a function
+    problem:  why there is no name, with the bytes
     """
 
     address: int
@@ -127,7 +128,9 @@ def _one_byte(reader: _Reader, code: int, prefixes: set[int], wide: bool) -> Ins
         return _relative(reader, name, "call" if code == 0xE8 else "jump", 1 if code == 0xEB else 4)
     if code in (0x63, 0x69, 0x6B, *range(0x84, 0x8E), 0xC6, 0xC7):
         reader.modrm()
-    reader.number({0x68: short, 0x69: short, 0x6A: 1, 0x6B: 1, 0xA8: 1, 0xA9: short, 0xC2: 2, 0xC6: 1, 0xC7: short}.get(code, 0))
+    reader.number(
+        {0x68: short, 0x69: short, 0x6A: 1, 0x6B: 1, 0xA8: 1, 0xA9: short, 0xC2: 2, 0xC6: 1, 0xC7: short}.get(code, 0)
+    )
     ends = code in (0xC2, 0xC3, 0xCC)
     return _done(reader, name, "end" if ends else "next", what="x87 arithmetic" if 0xD8 <= code < 0xE0 else "")
 
@@ -180,7 +183,12 @@ def _vector(reader: _Reader, table: int, prefix: int, code: int, wide: bool, kin
         reader.byte()
     name = _vector_name(table, prefix, code, wide, kind, reg)
     what = names.FLOATING_POINT.get(table, {}).get(code, "") if not name else ""
-    if name and kind and not name.startswith("k") and table * 256 + code not in (0x2F2, 0x2F3, 0x2F5, 0x2F6, 0x2F7, 0x3F0):
+    if (
+        name
+        and kind
+        and not name.startswith("k")
+        and table * 256 + code not in (0x2F2, 0x2F3, 0x2F5, 0x2F6, 0x2F7, 0x3F0)
+    ):
         name = "v" + name
     return _done(reader, name, what=f"floating-point {what}" if what else "")
 

@@ -4,6 +4,7 @@ A run that was stopped, however roughly, goes on where it was when the same comm
 """
 
 import argparse
+import math
 import pathlib
 import sys
 import time
@@ -24,8 +25,9 @@ _DIGITS_N, _N = 10_000, 100_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    parser.add_argument("model", help="a model file (.h5, .tflite, quantized .onnx), or a shipped model's name")
     options.add_data_options(parser)
+    options.add_input_options(parser)
     options.add_noise_options(parser)
     parser.add_argument("--n0", type=int, default=100, help="samples that select the class (default: 100)")
     parser.add_argument(
@@ -46,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Certify, with progress on standard error and the summary on standard output."""
-    from intsmooth import h5file
+    from intsmooth.audit.selftest import quick_check
+    from intsmooth.convert.load import load_model
     from intsmooth.curve import figure_class, plot_curves
     from intsmooth.report import format_summary, summarize
     from intsmooth.run import certify_dataset, recorded_seed
@@ -56,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         figure_class()  # what the plot needs should be missed now, not hours later
     path = find_model(arguments.model)
-    graph = h5file.load(path)
+    graph = load_model(path, **options.input_options(arguments))
     dataset = options.select_data(arguments, path, graph)
     sigma = options.sigma_of(arguments, graph)
     n = arguments.n if arguments.n is not None else _DIGITS_N if dataset.name.startswith("digits") else _N
@@ -64,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     seed = arguments.seed or recorded_seed(out)
     options.announce_compilation(arguments.backend)
     smooth = Smooth(graph, sigma, law=arguments.law, seed=seed, backend=arguments.backend, threads=arguments.threads)
+    quick_check(smooth.table, math.prod(graph.input_shape), smooth.seed, arguments.backend)
     print(_heading(smooth, path, dataset, arguments.n0, n, arguments.alpha, out), flush=True)
     watch = _Watch(smooth, dataset, arguments.n0 + n)
     try:

@@ -24,6 +24,39 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max", type=int, metavar="N", help="only the first N of these images")
 
 
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """--levels, --unit, --input-scale, --mean, --std: how levels become the input of an imported model."""
+    parser.add_argument("--levels", type=_two_levels, metavar="L,H", help="of an imported model (default: 0,255)")
+    parser.add_argument("--unit", type=int, metavar="N", help="levels per 1.0 (default: highest less lowest)")
+    parser.add_argument("--input-scale", metavar="S", help="real value of a level, such as 1/255, of imported models")
+    parser.add_argument("--mean", type=radii_list, metavar="M,M,...", help="of each channel, subtracted by an ONNX model")
+    parser.add_argument("--std", type=radii_list, metavar="S,S,...", help="of each channel, divided by an ONNX model")
+
+
+def input_options(arguments: argparse.Namespace) -> dict:
+    """What add_input_options declares and the user gave, as importers take it."""
+    given = {name: getattr(arguments, name) for name in ("levels", "unit", "input_scale", "mean", "std")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def class_names(path: str | None) -> tuple[str, ...] | None:
+    """The lines of a text file, None where no file is given."""
+    if path is None:
+        return None
+    try:
+        return tuple(pathlib.Path(path).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; give a text file with a class name per line") from None
+
+
+def _two_levels(text: str) -> tuple[int, int]:
+    try:
+        low, high = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two integers, such as 0,255") from error
+    return low, high
+
+
 def add_noise_options(parser: argparse.ArgumentParser) -> None:
     """--sigma, --law, --seed."""
     parser.add_argument(

@@ -68,7 +68,11 @@ def _look_up_row(typingctx, out, out_offset, words, word_offset, guide, bits, fi
             entry = builder.insert_element(entry, builder.load(cgutils.gep(builder, guide, index)), I32(lane))
 
         mask = splat(builder.sub(builder.shl(I32(1), bits), I32(1)))
-        inside = builder.or_(builder.shl(position, left), mask)
+        # Two shifts by the same amount in every lane: where no instruction shifts lanes by different amounts, LLVM would
+        # go through floating point, powers of two being exact there.
+        shifted = builder.shl(position, splat(bits))
+        shifted = builder.select(tail, builder.shl(shifted, constant(TAIL_BITS - 1)), shifted)
+        inside = builder.or_(shifted, mask)
         count = builder.and_(entry, mask)
         above = builder.zext(builder.icmp_unsigned(">", inside, entry), VECTOR)
         outcome = builder.add(builder.add(count, splat(first)), above)
