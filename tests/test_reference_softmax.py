@@ -1,5 +1,8 @@
 """Integer softmax: the twin equals TensorFlow Lite Micro's reference kernel, and is a softmax."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,6 +48,29 @@ def test_softmax_of_all_differences_equals_tflm(scale):
 def test_softmax_of_many_equal_scores_equals_tflm(features):
     result, expected = both(np.full((1, features), 5, dtype=np.int8), np.float32(0.1), 0)
     np.testing.assert_array_equal(result, expected, strict=True)
+
+
+def test_constants_are_their_definitions():
+    for k, value in softmax.EXP_OF_MINUS_POWER_OF_TWO.items():
+        assert value == round(math.exp(-(2.0**k)) * 2**31)
+    assert softmax.EXP_OF_MINUS_ONE_EIGHTH == round(math.exp(-1 / 8) * 2**31)
+    assert softmax.ONE_THIRD == round(Fraction(2**31, 3))
+    assert softmax.FORTY_EIGHT_SEVENTEENTHS == round(Fraction(48 * 2**29, 17))
+    assert softmax.MINUS_THIRTY_TWO_SEVENTEENTHS == round(Fraction(-32 * 2**29, 17))
+
+
+def test_exponential_stays_close_to_the_real_function():
+    """Q5.26 in, Q0.31 out: all of [-32, 0] in steps that are no round numbers, within 1e-7."""
+    raw = -np.arange(0, 2**31, 12_345_677, dtype=np.int64).astype(np.int32)
+    result = softmax.exp_on_negative_values(raw, 5) / 2**31
+    assert np.abs(result - np.exp(raw / 2**26)).max() < 1e-7
+
+
+def test_reciprocal_stays_close_to_the_real_function():
+    raw = np.arange(0, 2**31, 12_345_677, dtype=np.int64).astype(np.int32)
+    assert np.abs(softmax.one_over_one_plus_x(raw) / 2**31 - 1 / (1 + raw / 2**31)).max() < 1e-8
+    ratio = (1 - raw / 2**31) / (1 + raw / 2**31)
+    assert np.abs(softmax.one_minus_x_over_one_plus_x(raw) / 2**31 - ratio).max() < 1e-8
 
 
 def test_softmax_stays_close_to_the_real_function():
