@@ -152,7 +152,7 @@ def certify_image(smooth: Smooth, image: np.ndarray, arguments: dict) -> tuple[C
     return certificate, time.perf_counter() - start
 
 
-def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.2) -> float:
+def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05) -> float:
     """Samples per second here, measured on samples that no result uses; the first call compiles the kernels."""
     image = smooth.check_image(image)
     count, elapsed = 1, 0.0
