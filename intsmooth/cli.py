@@ -18,9 +18,10 @@ COMMANDS = (
 )  # fmt: skip
 INTERRUPTED = 130
 _EXIT_CODES = (
-    "\nexit codes:\n  0 done, 1 a check of audit or selftest failed or compare found a difference, 2 an argument is wrong,\n"
-    "  3 the model or 4 the data set cannot be used, 5 the results file belongs to another run,\n"
-    "  6 the machine lacks something (disk, memory, permission), 7 an optional package is missing, 130 interrupted"
+    "\nexit codes:\n  0 done, 1 a check of audit or selftest failed or compare found a difference,\n"
+    "  2 an argument is wrong, 3 the model or 4 the data set cannot be used,\n"
+    "  5 the results file belongs to another run, 6 the machine lacks something (disk, memory, permission),\n"
+    "  7 an optional package is missing, 130 interrupted"
 )
 
 

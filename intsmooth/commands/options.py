@@ -29,8 +29,8 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--levels", type=_two_levels, metavar="L,H", help="of an imported model (default: 0,255)")
     parser.add_argument("--unit", type=int, metavar="N", help="levels per 1.0 (default: highest less lowest)")
     parser.add_argument("--input-scale", metavar="S", help="real value of a level, such as 1/255, of imported models")
-    parser.add_argument("--mean", type=radii_list, metavar="M,M,...", help="of each channel, subtracted by an ONNX model")
-    parser.add_argument("--std", type=radii_list, metavar="S,S,...", help="of each channel, divided by an ONNX model")
+    parser.add_argument("--mean", type=radii_list, metavar="M,...", help="per channel, subtracted before an ONNX model")
+    parser.add_argument("--std", type=radii_list, metavar="S,...", help="per channel, divided by before an ONNX model")
 
 
 def input_options(arguments: argparse.Namespace) -> dict:

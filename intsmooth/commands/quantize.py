@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_input_options(parser)
     parser.add_argument("--classes", metavar="FILE", help="a text file with a class name per line")
     parser.add_argument("--sigma", default="0", help="noise that the model will meet, in [0, 1] units (default: 0)")
-    parser.add_argument("--method", choices=("mse", "percentile", "minmax"), default="mse", help="how ranges are chosen")
+    parser.add_argument("--method", choices=("mse", "percentile", "minmax"), default="mse", help="choice of ranges")
     parser.add_argument("--seed", type=int, default=0, help="of the calibration's noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="report and losses with all numbers, for programs")
 
