@@ -4,6 +4,7 @@ Two backends with the same bits: "numba" runs a Plan on compiled kernels, "numpy
 numba nor scipy. An Engine may be used from several threads at once, and after a fork.
 """
 
+import math
 import os
 import queue
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intsmooth.errors import InputError, ResourceError
+from intsmooth.errors import InputError, ResourceError, within_memory
 from intsmooth.overflow import prove_no_overflow
 from intsmooth.records import Graph
 
 BACKENDS = ("numba", "numpy")
 _READ_AHEAD = 16  # int16 values that a vector load may read past the last level
 _CHUNK = 128  # samples that a thread takes at a time: milliseconds, so that threads finish together
+_MAX_CHUNKS = 4096  # tasks of one call: larger chunks rather than more of them, which all would wait in memory
 MAX_THREADS = 256
 
 
@@ -56,9 +58,11 @@ class Engine:
     backend : "numba" or "numpy"; equal to the last bit
     threads : worker threads of the numba backend, None for one per processor available to the process
 
-    Raises InputError for a bad argument, OverflowProofError and UnsupportedError for a model that cannot run.
+    Raises InputError for a bad argument, OverflowProofError and UnsupportedError for a model that cannot run,
+    ResourceError where memory is too small.
     """
 
+    @within_memory
     def __init__(self, graph: Graph, backend: str = "numba", threads: int | None = None):
         if backend not in BACKENDS:
             raise InputError(f"backend is {backend!r}; required: one of {', '.join(BACKENDS)}")
@@ -98,6 +102,7 @@ class Engine:
         """Class indices int64 (N,) of int16 levels (N, *input shape); ties go to the lowest index."""
         return self._run(levels)[1]
 
+    @within_memory
     def trace(self, levels: np.ndarray) -> dict[str, np.ndarray]:
         """Every activation by tensor name, int8 (N, *shape); int32 (N, 1) for a class index."""
         levels = self._check(levels)
@@ -133,6 +138,7 @@ class Engine:
         self._spare.put(work)
         return activations
 
+    @within_memory
     def count_votes(self, image: np.ndarray, table, key: np.ndarray, first: int, n: int) -> np.ndarray:
         """Votes int64 (classes,) of noisy samples first .. first + n - 1 of the stream `key` around `image`.
 
@@ -192,17 +198,18 @@ class Engine:
             counts += np.bincount(decisions, minlength=self.classes)
         return counts
 
+    @within_memory
     def _run(self, levels):
-        levels = self._check(levels)
+        levels, final = self._check(levels), self._final_tensor()
+        features = math.prod(self.graph.tensors[final].shape)
         if self.backend == "numpy":
             from intsmooth.reference import engine as reference
 
-            final = self._final_tensor()
-            result = reference.run(self.graph, levels)[final].reshape(len(levels), -1)
+            result = reference.run(self.graph, levels)[final].reshape(len(levels), features)
             return result, np.argmax(result, axis=1).astype(np.int64)
         from intsmooth.kernels.network import run_batch
 
-        flat, features = self._flat(levels), int(np.prod(self.graph.tensors[self._final_tensor()].shape))
+        flat = self._flat(levels)
         results = np.empty((len(levels), features), np.uint8)
         decisions = np.empty(len(levels), np.int64)
 
@@ -245,8 +252,9 @@ class Engine:
         return levels.astype(np.int16)
 
     def _flat(self, levels):
-        flat = np.zeros((len(levels), levels[0].size + _READ_AHEAD if len(levels) else _READ_AHEAD), np.int16)
-        flat[:, :-_READ_AHEAD] = levels.reshape(len(levels), -1)
+        size = math.prod(self.graph.input_shape)
+        flat = np.zeros((len(levels), size + _READ_AHEAD), np.int16)
+        flat[:, :size] = levels.reshape(len(levels), size)
         return flat
 
     def _workspace(self) -> _Workspace:
@@ -265,7 +273,7 @@ class Engine:
 
     def _map(self, run, n: int) -> list:
         """run(begin, count) over chunks of range(n), on all threads; results in order."""
-        chunk = max(1, min(_CHUNK, -(-n // self.threads)))
+        chunk = max(1, min(_CHUNK, -(-n // self.threads)), -(-n // _MAX_CHUNKS))
         starts = range(0, n, chunk)
         if self.threads == 1 or len(starts) <= 1:
             return [run(begin, min(chunk, n - begin)) for begin in starts]

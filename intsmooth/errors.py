@@ -14,6 +14,8 @@
 A message says what was found, what is required and what to do next.
 """
 
+import functools
+
 
 class IntsmoothError(Exception):
     """Base of all errors raised by intsmooth; `exit_code` is what the command line returns for it."""
@@ -68,3 +70,18 @@ class MissingExtraError(IntsmoothError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs {package}: python -m pip install 'intsmooth[{extra}]'")
+
+
+def within_memory(function):
+    """Decorate `function` so that a MemoryError in it comes out as a ResourceError that says what to do."""
+
+    @functools.wraps(function)
+    def typed(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except MemoryError as error:
+            raise ResourceError(
+                "out of memory: use a smaller model or image, fewer threads, or a smaller batch"
+            ) from error
+
+    return typed

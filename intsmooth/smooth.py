@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from intsmooth.binomial import LARGEST_N
 from intsmooth.certify import certificate_from_counts, checked_alpha, checked_integer, prediction_from_counts
 from intsmooth.enclosure import exact_fraction
 from intsmooth.engine import Engine
-from intsmooth.errors import InputError
+from intsmooth.errors import InputError, within_memory
 from intsmooth.h5file import load
 from intsmooth.noise.law import noise_table
 from intsmooth.noise.stream import new_seed, parse_seed
@@ -32,9 +33,10 @@ class Smooth:
     it does not say that c is right. `docs/theory.md` has the proof.
 
     x is an array of integers in levels, (H, W, C), or (H, W) where C = 1. Results are a pure function of model, sigma,
-    law, seed and x. Whatever is wrong with an argument is an InputError.
+    law, seed and x. Whatever is wrong with an argument is an InputError, too little memory a ResourceError.
     """
 
+    @within_memory
     def __init__(self, model, sigma, *, law="rounded", seed=None, backend="numba", threads=None):
         self.graph = model if isinstance(model, Graph) else load(find_model(model))
         self.sigma, self.law = exact_fraction(sigma, "sigma"), law
@@ -48,6 +50,7 @@ class Smooth:
         self.engine = Engine(self.graph, backend, threads)
         self.classes_ = np.array(self.graph.classes)
 
+    @within_memory
     def predict(self, x, n=100_000, alpha=0.001, batch_size=BATCH_SIZE) -> int:
         """The class that g predicts at x, as an index into `classes_`, or ABSTAIN (-1).
 
@@ -57,6 +60,7 @@ class Smooth:
         check_samples(1, n, alpha, batch_size)
         return prediction_from_counts(self._counts(image, PREDICTION, n, batch_size), alpha)
 
+    @within_memory
     def certify(self, x, n0=100, n=100_000, alpha=0.001, batch_size=BATCH_SIZE) -> Certificate:
         """The prediction at x with its budget and radius, or ABSTAIN (-1) with radius 0: see the guarantee above.
 
@@ -112,9 +116,9 @@ class Smooth:
 
 
 def check_samples(n0: int, n: int, alpha, batch_size: int) -> None:
-    """InputError unless n0, n and batch_size are integers of at least 1 and 0 < alpha < 1/2."""
+    """InputError unless n0, n and batch_size are integers from 1 to 2^40 and 0 < alpha < 1/2."""
     for name, value in (("n0", n0), ("n", n), ("batch_size", batch_size)):
-        checked_integer(value, name, 1)
+        checked_integer(value, name, 1, LARGEST_N)  # what the bounds can use; said before the votes, not after
     checked_alpha(alpha)
 
 

@@ -5,6 +5,7 @@ the official data set it comes from. A .npy file holds images alone; its labels 
 it. Images of .npy and .h5 files are read one at a time. Nothing pickled is ever loaded.
 """
 
+import math
 import pathlib
 import zipfile
 import zlib
@@ -12,14 +13,18 @@ import zlib
 import numpy as np
 
 from intsmooth.datasets.base import Dataset
-from intsmooth.errors import DataError
+from intsmooth.errors import DataError, ResourceError
 
 SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
+LARGEST_IMAGE = 2**26  # values; no model takes more
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 def open_arrays(path: str | pathlib.Path, name: str | None = None) -> Dataset:
-    """The data set in the array file `path`; DataError where it cannot be read or its arrays do not fit together."""
+    """The data set in the array file `path`; DataError where it cannot be read or its arrays do not fit together.
+
+    ResourceError where a .npz file does not fit into memory.
+    """
     path = pathlib.Path(path)
     suffix = path.suffix.lower()
     reader = {".npy": _read_npy, ".npz": _read_npz}.get(suffix, _read_h5)
@@ -29,10 +34,16 @@ def open_arrays(path: str | pathlib.Path, name: str | None = None) -> Dataset:
         raise DataError(
             f"{path} cannot be read as {suffix}: {error}; it may be truncated: fetch or write it again"
         ) from error
+    except MemoryError as error:
+        raise ResourceError(f"{path} does not fit into memory; keep the images in a .npy or .h5 file") from error
     if images.ndim not in (3, 4) or 0 in images.shape or images.dtype.kind not in "iu":
         raise DataError(
             f"{path}: images are {images.dtype} of shape {images.shape}; "
             "integers of shape (N, H, W) or (N, H, W, C) are required"
+        )
+    if math.prod(images.shape[1:]) > LARGEST_IMAGE:
+        raise DataError(
+            f"{path}: images are of shape {images.shape[1:]}; at most {LARGEST_IMAGE} values each are supported"
         )
     return Dataset(
         name=name or path.stem,
