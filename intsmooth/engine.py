@@ -117,7 +117,7 @@ class Engine:
         activations = {
             name: np.zeros((len(levels), *tensor.shape), tensor.dtype) for name, tensor in self.graph.tensors.items()
         }
-        activations[self.graph.input] = levels
+        activations[self.graph.input] = levels.copy()
         for sample in range(len(levels)):
             for node in self.graph.nodes:
                 if node.name in self.plan.spans:
@@ -209,23 +209,28 @@ class Engine:
             return result, np.argmax(result, axis=1).astype(np.int64)
         from intsmooth.kernels.network import run_batch
 
-        flat = self._flat(levels)
+        # A vector load may read past a sample: into the next one, but the last has none and is copied to have room.
+        last = len(levels) - 1
+        flat, tail = levels.reshape(len(levels), math.prod(self.graph.input_shape)), self._flat(levels[last:])
         results = np.empty((len(levels), features), np.uint8)
         decisions = np.empty(len(levels), np.int64)
 
         def run(begin: int, count: int) -> None:
-            work, part = self._workspace(), slice(begin, begin + count)
-            run_batch(
-                self._kernels,
-                self.plan.table,
-                self.plan.output,
-                flat[part],
-                results[part],
-                decisions[part],
-                work.arena,
-                work.scratch,
-                self.plan.blob,
-            )
+            work, stop = self._workspace(), begin + count
+            pieces = [(flat[begin : min(stop, last)], slice(begin, min(stop, last)))]
+            pieces += [(tail, slice(last, stop))] if stop > last else []
+            for samples, part in pieces:
+                run_batch(
+                    self._kernels,
+                    self.plan.table,
+                    self.plan.output,
+                    samples,
+                    results[part],
+                    decisions[part],
+                    work.arena,
+                    work.scratch,
+                    self.plan.blob,
+                )
             self._spare.put(work)
 
         self._map(run, len(levels))
@@ -245,11 +250,13 @@ class Engine:
             raise InputError(
                 f"levels have shape {levels.shape}; required: (N, {', '.join(map(str, self.graph.input_shape))})"
             )
-        if levels.size and (levels.min() < -32768 or levels.max() > 32767):
+        fits = levels.dtype in (np.int8, np.uint8, np.int16)
+        if not fits and levels.size and (levels.min() < -32768 or levels.max() > 32767):
             raise InputError(
                 f"levels reach from {levels.min()} to {levels.max()}; required: within int16, -32768 to 32767"
             )
-        return levels.astype(np.int16)
+        levels = np.ascontiguousarray(levels, np.int16)
+        return levels if levels.flags.writeable else levels.copy()  # compiled for arrays that can be written
 
     def _flat(self, levels):
         size = math.prod(self.graph.input_shape)
