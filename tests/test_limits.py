@@ -94,7 +94,9 @@ def test_an_image_larger_than_the_memory_allowed(tmp_path, backend):
     script = textwrap.dedent(f"""
         import resource
         import numpy as np
-        from test_limits import *
+        from test_limits import large_model
+        from intsmooth.errors import ResourceError
+        from intsmooth.smooth import Smooth
         Smooth(large_model(32), 1, seed=1, backend={backend!r}, threads=1).certify(np.zeros((32, 32), np.uint8), n=10)
         graph, x = large_model(8192), np.zeros((8192, 8192), np.uint8)
         used = 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1])
