@@ -18,7 +18,7 @@ from intsmooth.records import Graph
 
 BACKENDS = ("numba", "numpy")
 _READ_AHEAD = 16  # int16 values that a vector load may read past the last level
-_CHUNK = 128  # samples that a thread takes at a time: milliseconds, so that threads finish together
+_CHUNK = 128  # samples that a thread takes at a time, a quarter of its share at most, so that threads finish together
 _MAX_CHUNKS = 4096  # tasks of one call: larger chunks rather than more of them, which all would wait in memory
 MAX_THREADS = 256
 
@@ -280,7 +280,7 @@ class Engine:
 
     def _map(self, run, n: int) -> list:
         """run(begin, count) over chunks of range(n), on all threads; results in order."""
-        chunk = max(1, min(_CHUNK, -(-n // self.threads)), -(-n // _MAX_CHUNKS))
+        chunk = max(1, min(_CHUNK, -(-n // (4 * self.threads))), -(-n // _MAX_CHUNKS))
         starts = range(0, n, chunk)
         if self.threads == 1 or len(starts) <= 1:
             return [run(begin, min(chunk, n - begin)) for begin in starts]
