@@ -15,7 +15,7 @@ import models
 import numpy as np
 import pytest
 from scipy import stats
-from test_faults import certify_command
+from test_faults import N, certify_command, expected, image, tiny  # noqa: F401  fixtures
 from test_run import ENVIRONMENT, Images, small_dataset, small_smooth, timeless
 
 from intsmooth import cli
@@ -35,29 +35,7 @@ from intsmooth.target import plan_target
 from intsmooth.vote import count_votes
 
 ROOT = pathlib.Path(__file__).parents[1]
-N = 2000  # votes per image of the runs that are killed: a few milliseconds
 TOO_MANY = 2**31
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return models.tiny_conv(np.random.default_rng(1))
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(2).integers(0, 17, (8, 8), dtype=np.uint8)
-
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    path = tmp_path_factory.mktemp("whole") / "whole.tsv"
-    certify_dataset(small_smooth(), small_dataset(), path, n=N)
-    return timeless(path)
-
 
 def test_no_image_at_all(tmp_path, tiny):
     nothing = Dataset("nothing", Images(), np.arange(0), np.arange(0))

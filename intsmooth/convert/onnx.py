@@ -21,7 +21,7 @@ from intsmooth.convert.onnx_file import OnnxModel, read_bytes, read_model
 from intsmooth.convert.onnx_layout import as_plain
 from intsmooth.convert.onnx_translation import InputMapping, Skipped, Translation, checked_size
 from intsmooth.convert.onnx_values import Integer, Known, Pending, Source, Target, View
-from intsmooth.convert.report import Conversion, Note, describe
+from intsmooth.convert.report import Conversion, Note, describe, needed_nodes
 from intsmooth.errors import FormatError, InputError, ModelError, UnsupportedError
 from intsmooth.graph import build_graph
 from intsmooth.overflow import prove_no_overflow
@@ -85,7 +85,7 @@ def convert(
     t.notes.extend(notes)
     _refuse(_translate(t))
     scores = _scores(t)
-    nodes = _needed(t, scores)
+    nodes = needed_nodes(t.nodes, scores, t.notes)
     count = math.prod(t.tensors[scores].shape)
     if count > MAX_CLASSES:
         raise UnsupportedError(f"the network has {count} scores, supported: at most {MAX_CLASSES}")
@@ -220,18 +220,3 @@ def _scores(t: Translation) -> str:
     if name != scores.name:
         t.values[output] = Integer(name, scores.shape, scores.scale, scores.zero_point, None, scores.unsigned)
     return name
-
-
-def _needed(t: Translation, output: str) -> list:
-    """The nodes that the output depends on, in order; the others are dropped and noted."""
-    producers = {node.output: node for node in t.nodes}
-    wanted, stack = set(), [output]
-    while stack:
-        name = stack.pop()
-        if name in producers and name not in wanted:
-            wanted.add(name)
-            stack.extend(producers[name].inputs)
-    for node in t.nodes:
-        if node.output not in wanted:
-            t.notes.append(Note("dropped", node.name, "its result is not used"))
-    return [node for node in t.nodes if node.output in wanted]

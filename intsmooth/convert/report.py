@@ -141,3 +141,17 @@ def _span(values: tuple[int, ...]) -> str:
     if not values:
         return ""
     return f"{values[0]}" if min(values) == max(values) else f"{min(values)}..{max(values)}"
+
+def needed_nodes(nodes: list, output: str, notes: list) -> list:
+    """The nodes that the output depends on, in order; the others are dropped and noted."""
+    producers = {node.output: node for node in nodes}
+    wanted, stack = set(), [output]
+    while stack:
+        name = stack.pop()
+        if name in producers and name not in wanted:
+            wanted.add(name)
+            stack.extend(producers[name].inputs)
+    for node in nodes:
+        if node.output not in wanted:
+            notes.append(Note("dropped", node.name, "its result is not used"))
+    return [node for node in nodes if node.output in wanted]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from intsmooth.convert import tflite_elementwise, tflite_layers, tflite_movement
-from intsmooth.convert.report import Conversion, Note, describe
+from intsmooth.convert.report import Conversion, Note, describe, needed_nodes
 from intsmooth.convert.tflite_file import read_bytes, read_model
 from intsmooth.convert.tflite_translation import InputMapping, Translation
 from intsmooth.errors import FormatError, InputError, UnsupportedError
@@ -60,7 +60,7 @@ def load(
         raise UnsupportedError(f"{count} of the model not supported:" + "".join(f"\n- {text}" for text in problems))
 
     output = translation.names[model.outputs[0]]
-    nodes = _needed(translation, output)
+    nodes = needed_nodes(translation.nodes, output, translation.notes)
     producer = nodes[-1] if nodes[-1].output == output else next(node for node in nodes if node.output == output)
     scores = producer.inputs[0] if producer.op == "argmax" else output
     count = math.prod(translation.tensors[scores].shape)
@@ -148,18 +148,3 @@ def _translate(translation: Translation) -> tuple[str, list[str]]:
     elif tensor.dtype == "float32" and output not in translation.floats:
         problems.append(f"output: tensor {output} is float32 and not a dequantized integer tensor")
     return levels_name, problems
-
-
-def _needed(translation: Translation, output: str) -> list:
-    """The nodes that the output depends on, in order; the others are dropped and noted."""
-    producers = {node.output: node for node in translation.nodes}
-    wanted, stack = set(), [output]
-    while stack:
-        name = stack.pop()
-        if name in producers and name not in wanted:
-            wanted.add(name)
-            stack.extend(producers[name].inputs)
-    for node in translation.nodes:
-        if node.output not in wanted:
-            translation.notes.append(Note("dropped", node.name, "its result is not used"))
-    return [node for node in translation.nodes if node.output in wanted]

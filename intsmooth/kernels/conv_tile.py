@@ -58,7 +58,7 @@ def add_skip(builder, slots, skip, skip_step, parameters):
         at = v.offset(builder, skip, 16 * block)
         factors = v.load(builder, v.offset(builder, parameters, block * PARAMETER_BYTES + SKIP))
         for row in slots:
-            builder.store(v.multiply_add_low(builder, ISA, builder.load(row[block]), at, factors), row[block])
+            builder.store(v.multiply_add(builder, ISA, builder.load(row[block]), at, factors), row[block])
             at = builder.add(at, skip_step)
 
 

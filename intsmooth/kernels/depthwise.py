@@ -54,8 +54,7 @@ def depthwise_tile(typing, pixels, x, pixel_step, taps, tap_count, weights, para
             at = builder.add(x, builder.sext(v.load(builder, where, v.I32, 4), intp))
             factors = v.load(builder, builder.add(weights, builder.mul(loop.index, ir.Constant(intp, 64))))
             for slot in slots:
-                values16 = builder.zext(v.load(builder, at, v.V16I8), v.V16I32)
-                builder.store(v.signed_multiply_add(builder, ISA, builder.load(slot), values16, factors), slot)
+                builder.store(v.multiply_add(builder, ISA, builder.load(slot), at, factors), slot)
                 at = builder.add(at, pixel_step)
         lowest, highest, zero = (v.splat(builder, builder.trunc(value, v.I32)) for value in (low, high, out_zero))
         results = []

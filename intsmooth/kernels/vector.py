@@ -2,7 +2,7 @@
 
 Every function here takes an llvmlite IRBuilder and values and returns a value; the tiles in `conv_tile.py` and its
 neighbours compose them inside one `numba.extending.intrinsic`. A `<16 x i32>` is one register with AVX-512 and two with
-AVX2: LLVM splits it. Only `dot4` and `multiply_add_low` name an instruction set, everything else is plain IR.
+AVX2: LLVM splits it. Only `dot4`, `multiply_add_pairs` and `multiply_add` name an instruction set, everything else is plain IR.
 
 Requantization. With p = acc * m (64 bits), the gemmlowp double rounding
 
@@ -112,17 +112,10 @@ def multiply_add_pairs(builder, isa, a, b):
     return _join(builder, *(_call(builder, "llvm.x86.avx2.pmadd.wd", v8i32, *part) for part in parts))
 
 
-def multiply_add_low(builder, isa, acc, byte_address, factors):
-    """acc[i] + unsigned byte i * factors[i], modulo 2^32; 0 <= factors[i] < 2^15 and the 16 bytes start at byte_address."""
+def multiply_add(builder, isa, acc, byte_address, factors):
+    """acc[i] + unsigned byte i * factors[i], modulo 2^32; the 16 bytes start at byte_address, -2^15 <= factors[i] < 2^15."""
     values = builder.zext(load(builder, byte_address, V16I8), V16I32)
-    if isa == "vnni512":  # the upper 16 bits of both operands are zero, so the pair sum is the one product
-        return _call(builder, "llvm.x86.avx512.vpdpwssd.512", V16I32, acc, values, factors)
-    return builder.add(acc, builder.mul(values, factors))
-
-
-def signed_multiply_add(builder, isa, acc, values, factors):
-    """acc + values * factors for values in 0..255 and factors in -128..127 given as int32 lanes."""
-    if isa == "vnni512":  # pairs of int16: the upper half of `values` is zero, so that of `factors` does not matter
+    if isa == "vnni512":  # pairs of int16: the upper half of each value is zero, so the pair sum is the one product
         return _call(builder, "llvm.x86.avx512.vpdpwssd.512", V16I32, acc, values, factors)
     return builder.add(acc, builder.mul(values, factors))
 
