@@ -23,13 +23,14 @@ from intsmooth.noise.stream import format_seed, image_digest
 from intsmooth.records import Certificate
 from intsmooth.results import Results, read_results, result_row
 from intsmooth.results_writer import ResultsWriter
+from intsmooth.sampling import Plan
 from intsmooth.smooth import BATCH_SIZE, Smooth, check_samples
 from intsmooth.vote import REHEARSAL, count_votes
 
 _AHEAD = 256  # images handed to an executor before the first of them is back
 
 
-def run_settings(smooth: Smooth, n0: int, n: int, alpha: float) -> dict[str, str]:
+def run_settings(smooth: Smooth, n0: int, alpha: float, plan: Plan) -> dict[str, str]:
     """What every row of one run says, and a resumed run must say again (results.SETTINGS)."""
     return {
         "n0": str(n0),
@@ -37,7 +38,7 @@ def run_settings(smooth: Smooth, n0: int, n: int, alpha: float) -> dict[str, str
         "sigma": exact_text(smooth.sigma),
         "law": smooth.law,
         "seed": "0x" + format_seed(smooth.seed),
-        "plan": json.dumps({"n": n}),
+        "plan": json.dumps(plan.settings),
         "model": "0x" + smooth.graph.digest,
         "unit": str(smooth.graph.unit),
     }
@@ -59,31 +60,34 @@ def certify_dataset(
     path: str | pathlib.Path,
     *,
     n0: int = 100,
-    n: int = 100_000,
+    n: int | None = None,
     alpha: float = 0.001,
     batch_size: int = BATCH_SIZE,
     executor: Executor | None = None,
     on_start: Callable[[list[dict[str, str]]], None] | None = None,
     on_row: Callable[[dict[str, str]], None] | None = None,
+    **mode,
 ) -> Results:
     """Certify every item of `dataset` into the results file `path` and return its rows.
 
     A file that holds the first rows of this very run already is continued; all that it says about images, labels,
     model, seed and settings must agree. Without an executor images are certified one after another on the threads of
     `smooth`; with one, the images are its tasks (give `smooth` one thread where they are separate processes).
+    n0, n, alpha, batch_size and `mode` are those of `Smooth.certify`.
     on_start(rows found there) is called once, on_row(row) after each new row is on disk.
 
     ResultsError, ResourceError: the file cannot be continued or written, or a worker was lost. DataError: an image
-    cannot be read. InputError: n0, n, alpha, or an image that does not fit the model. Rows on disk stay there
+    cannot be read. InputError: an argument of `certify`, or an image that does not fit the model. Rows on disk stay there
     whatever happens.
     """
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no labels; a results file needs them (predict and Smooth.certify do not)")
-    check_samples(n0, n, alpha, batch_size)
-    arguments = {"n0": n0, "n": n, "alpha": alpha, "batch_size": batch_size}
+    check_samples(n0, 1, alpha, batch_size)
+    plan = smooth.plan(n=n, alpha=alpha, **mode)  # wrong arguments, and slow plans, come before a file is made
+    arguments = {"n0": n0, "n": n, "alpha": alpha, "batch_size": batch_size, **mode}
     if len(dataset):
         smooth.check_image(dataset[0].image)  # before a file is made for images that do not fit
-    settings = run_settings(smooth, n0, n, alpha)
+    settings = run_settings(smooth, n0, alpha, plan)
     with ResultsWriter(path, settings) as writer:
         for i, row in enumerate(writer.rows[: len(dataset)]):
             _check_row(smooth, dataset, i, row, writer.path)

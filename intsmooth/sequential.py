@@ -92,6 +92,16 @@ class SequentialTest:
         """How many votes may still be drawn."""
         return self.table.max_n - self.n
 
+    @property
+    def due(self) -> int:
+        """How many votes to draw before the next look, 0 once there is a decision: a function of the number so far.
+
+        A look costs next to nothing, but votes are counted faster many at a time: 3 % more are drawn, at least 8.
+        """
+        if self.decision is not Decision.CONTINUE:
+            return 0
+        return min(self.remaining, max(8, self.n // 32 // 8 * 8))
+
     def update(self, hits: int, n: int) -> Decision:
         """Take `hits` hits among `n` further votes, in chunks of any size, and decide. A decision once made stands.
 

@@ -170,7 +170,7 @@ def stops(plan: CurvePlan, paths: np.ndarray) -> list[float]:
     for path in paths.tolist():
         run = plan.start()
         for before, after in pairwise([0, *path]):
-            if run.update(after - before, run.samples_to_next_look) is not None:
+            if run.update(after - before, run.due) is not None:
                 break
         radii.append(plan.certificate(run).radius_levels)
     return radii
