@@ -23,7 +23,8 @@ from intsmooth.certify import (
 from intsmooth.enclosure import decimal_below, exact_fraction, exact_text, float_below
 from intsmooth.errors import InputError
 from intsmooth.records import Certificate
-from intsmooth.sequential import Decision, SequentialTest, StoppingTable, stopping_table, walk
+from intsmooth.sequential import Decision, SequentialTest, StoppingTable, walk
+from intsmooth.stopping_cache import cached_stopping_table
 from intsmooth.theorem import Ancestor
 
 
@@ -117,10 +118,10 @@ def plan_target(
     """Plan to certify `radius` (in [0,1] units) at error alpha, giving up at error beta or after max_n votes.
 
     A certificate that results is wrong with probability at most alpha (alpha / simultaneous for each image, if m
-    images are to be right at once). beta is the probability of giving up on a class that does reach the radius, apart
-    from those that max_n votes leave undecided. The other arguments are those of `certificate_from_counts`. The
+    images are to be right at once). beta is the probability of giving up too soon on a class that max_n votes would
+    more likely than not certify; it claims nothing. The other arguments are those of `certificate_from_counts`. The
     radius is taken as the float at or next above it, so that the record's `radius` compares as `>= radius`. Builds
-    the stopping table, seconds at max_n = 100,000, and keeps it for the next call. Raises InputError.
+    the stopping table, seconds at max_n = 100,000, and keeps it, on disk too. Raises InputError.
     """
     asked = exact_fraction(radius, "radius")
     if asked < 0:
@@ -132,7 +133,7 @@ def plan_target(
     radius_levels = _float_above(Fraction(_float_above(max(asked, smallest))) * unit)
     p = _needed(model, Fraction(radius_levels))
     return TargetPlan(
-        asked, radius_levels, unit, model, level, simultaneous, stopping_table(p, level / simultaneous, other, max_n)
+        asked, radius_levels, unit, model, level, simultaneous, cached_stopping_table(p, level / simultaneous, other, max_n)
     )
 
 
