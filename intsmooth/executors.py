@@ -34,7 +34,7 @@ def open_executor(workers: int | None = None, dask: str | None = None, mpi: bool
     if workers is not None and not 1 <= workers <= _MOST_WORKERS:
         raise InputError(f"workers is {workers}; required: an integer from 1 to {_MOST_WORKERS}")
     if mpi and (dask is not None or workers is not None):
-        raise InputError("mpi is asked for beside workers or dask; mpiexec says how many processes there are: choose one")
+        raise InputError("workers or dask beside mpi, where mpiexec says how many processes there are: choose one")
     if dask not in (None, "local") and workers is not None:
         raise InputError(f"workers cannot be chosen for the cluster at {dask}: it has those that were started for it")
     if mpi:
@@ -68,9 +68,13 @@ def _processes(workers: int) -> Iterator[Executor]:
         executor.shutdown(cancel_futures=True)
 
 
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _stay_with_parent() -> None:
     """In a worker: leave Ctrl-C to the parent, and end when the parent does, even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignore_interrupts()
     parent = multiprocessing.parent_process()
     if parent is not None:
 
@@ -87,6 +91,7 @@ def _dask(address: str, workers: int | None) -> Iterator[Executor]:
         import distributed
     except ImportError:
         raise MissingExtraError("distributed", "dask", "a dask cluster") from None
+    cluster = None
     with contextlib.ExitStack() as stack:
         if address == "local":
             cluster = distributed.LocalCluster(
@@ -100,8 +105,9 @@ def _dask(address: str, workers: int | None) -> Iterator[Executor]:
                 f"no dask scheduler answers at {address} ({error}): start one with `dask scheduler` and workers with "
                 "`dask worker ADDRESS --nthreads 1 --nworkers -1`, or use --dask local"
             ) from error
-        # pure: tasks are functions of their arguments, and yet each is wanted once
-        yield client.get_executor(pure=False)
+        if cluster is not None:
+            client.run(_ignore_interrupts)  # Ctrl-C reaches all processes of a terminal, and is for this one to handle
+        yield client.get_executor(pure=False)  # a task's name need not be a digest of its arguments
 
 
 @contextlib.contextmanager
@@ -114,8 +120,8 @@ def _mpi() -> Iterator[Executor]:
     size = MPI.COMM_WORLD.Get_size()
     if size < 2 or "mpi4py.futures" not in sys.orig_argv:  # without it every process would certify everything
         raise InputError(
-            f"{size} MPI process{'es' * (size > 1)} without mpi4py.futures; required: one that hands out and others that "
-            "work, started as `mpiexec -n 65 python -m mpi4py.futures -m intsmooth certify ... --mpi`"
+            f"{size} MPI process{'es' * (size > 1)}, not started for this; required: one that hands out and others "
+            "that work: `mpiexec -n 65 python -m mpi4py.futures -m intsmooth certify ... --mpi`"
         )
     with MPIPoolExecutor() as executor:
         yield executor

@@ -25,7 +25,8 @@ from intsmooth.results import Results, read_results, result_row
 from intsmooth.results_writer import ResultsWriter
 from intsmooth.sampling import Plan
 from intsmooth.smooth import BATCH_SIZE, Smooth, check_samples
-from intsmooth.tasks import Job
+from intsmooth.tasks import Job, measure_rate
+from intsmooth.workers import Workers
 
 
 def run_settings(smooth: Smooth, n0: int, alpha: float, plan: Plan) -> dict[str, str]:
@@ -72,9 +73,10 @@ def certify_dataset(
     A file that holds the first rows of this very run already is continued; all that it says about images, labels,
     model, seed and settings must agree. Without an executor images are certified one after another on the threads of
     `smooth`; with one, any of concurrent.futures' kind, its workers share them, one thread each, and large images are
-    split (dispatch.py). n0, n, alpha, batch_size and `mode` are those of `Smooth.certify`. on_start(rows found there) is
-    called once, on_row(row) after each new row is on disk, and with an executor on_votes(samples counted so far,
-    workers) as they come.
+    split (docs/scale.md). n0, n, alpha, batch_size and `mode` are those of `Smooth.certify`.
+
+    on_start(rows found there) is called once, on_row(row) after each new row is on disk, and, with an executor,
+    on_votes(samples counted so far, workers) whenever a task is back.
 
     ResultsError, ResourceError: the file cannot be continued or written, or a worker was lost. DataError: an image
     cannot be read. InputError: an argument of `certify`, or an image that does not fit the model. Rows on disk stay there
@@ -138,3 +140,15 @@ def certify_image(smooth: Smooth, image: np.ndarray, arguments: dict) -> tuple[C
     start = time.perf_counter()
     certificate = smooth.certify(image, **arguments)
     return certificate, max(0.0, time.perf_counter() - start)  # a virtual machine's clock has been seen to step back
+
+
+def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05, executor: Executor | None = None) -> float:
+    """Samples per second of all threads, or of all workers of an executor; the first call compiles the kernels.
+
+    Measured on samples that no result uses.
+    """
+    image = smooth.check_image(image)
+    if executor is None:
+        return measure_rate(smooth, image, seconds)
+    with contextlib.closing(Workers(executor, Job(smooth, None, {}))) as workers:
+        return workers.rehearse(image) * workers.count

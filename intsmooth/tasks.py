@@ -28,10 +28,10 @@ _KEPT = 8  # models that a worker remembers
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image of a run: `smooth.certify(image, **arguments)`, and `plan`, what `certify` would plan."""
+    """What is done to every image of a run: `smooth.certify(image, **arguments)`, which would plan `plan`."""
 
     smooth: Smooth
-    plan: Plan
+    plan: Plan | None
     arguments: Mapping
 
 
@@ -174,9 +174,8 @@ def count_block(shipment: Shipment, image: np.ndarray, block: Block) -> tuple[li
     return votes.counts.tolist(), max(0.0, time.perf_counter() - start)
 
 
-def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05) -> float:
+def measure_rate(smooth: Smooth, image: np.ndarray, seconds: float = 0.05) -> float:
     """Samples per second here, measured on samples that no result uses; the first call compiles the kernels."""
-    image = smooth.check_image(image)
     count, elapsed = 1, 0.0
     count_votes(smooth.engine, image, smooth.table, smooth.seed, REHEARSAL, 0, count)
     while elapsed < seconds:
@@ -188,6 +187,6 @@ def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05) -> float:
 
 
 def rehearse_worker(shipment: Shipment, image: np.ndarray, ticket: int) -> float | None:
-    """`rehearse` on a worker. ticket: a number that makes each call another task for engines that merge equal ones."""
+    """The rate of a worker. ticket: makes each call another task for engines that merge equal ones."""
     job = unpack(shipment)
-    return None if job is None else rehearse(job.smooth, image)
+    return None if job is None else measure_rate(job.smooth, image)
