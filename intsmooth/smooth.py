@@ -140,7 +140,12 @@ class Smooth:
         return run, {"top": top, "selection": selection, "counts": counts}
 
     def _counts(self, image: np.ndarray, stage: int, first: int, n: int, batch_size: int) -> list[int]:
+        """All votes of a stage are asked for here; `tasks.Replay` answers with votes that others have counted."""
         return count_votes(self.engine, image, self.table, self.seed, stage, first, n, batch_size).counts.tolist()
+
+    def with_threads(self, threads: int) -> "Smooth":
+        """The same on another number of threads."""
+        return _revive(self.graph, self.sigma, self.law, self.seed, self.engine.backend, threads)
 
     def __reduce__(self):
         return _revive, (self.graph, self.sigma, self.law, self.seed, self.engine.backend, self.engine.threads)

@@ -19,6 +19,7 @@ EXAMPLES = (
     "certify digits",
     "certify digits --max 50 --n 100000 --plot curve.png",
     "certify model.h5 --data cifar10 --every 20 --max 500 --sigma 0.25 --out results.tsv",
+    "certify model.h5 --data cifar10 --dask tcp://10.0.0.1:8786",
 )
 _DIGITS_N, _N = 10_000, 100_000
 
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--alpha", type=float, default=0.001, help="probability of a wrong statement, per image (default: 0.001)"
     )
     options.add_engine_options(parser)
+    options.add_worker_options(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="results file (default: named after model and n, in the current folder)"
     )
@@ -48,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Certify, with progress on standard error and the summary on standard output."""
+    with options.open_workers(arguments) as executor:
+        return _certify(arguments, executor)
+
+
+def _certify(arguments: argparse.Namespace, executor) -> int:
     from intsmooth.audit.selftest import quick_check
     from intsmooth.convert.load import load_model
     from intsmooth.curve import figure_class, plot_curves
@@ -69,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     smooth = Smooth(graph, sigma, law=arguments.law, seed=seed, backend=arguments.backend, threads=arguments.threads)
     quick_check(smooth.table, math.prod(graph.input_shape), smooth.seed, arguments.backend)
     print(_heading(smooth, path, dataset, arguments.n0, n, arguments.alpha, out), flush=True)
-    watch = _Watch(smooth, dataset, arguments.n0 + n)
+    watch = _Watch(smooth, dataset, arguments.n0 + n, executor)
     try:
         results = certify_dataset(
             smooth,
@@ -79,8 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
             n=n,
             alpha=arguments.alpha,
             batch_size=arguments.batch_size,
+            executor=executor,
             on_start=watch.start,
             on_row=watch.row,
+            on_votes=watch.votes,
         )
     except KeyboardInterrupt:
         watch.close()
@@ -113,11 +122,12 @@ def _heading(smooth, path: pathlib.Path, dataset, n0: int, n: int, alpha: float,
 class _Watch:
     """Tells what a run does while it runs: an estimate first, then a line of progress."""
 
-    def __init__(self, smooth, dataset, samples: int):
-        self.smooth, self.dataset, self.samples = smooth, dataset, samples
+    def __init__(self, smooth, dataset, samples: int, executor):
+        self.smooth, self.dataset, self.samples, self.executor = smooth, dataset, samples, executor
         self.rows = self.found = self.right = 0
         self.progress = None
-        self.elapsed = 0.0
+        self.elapsed = self.counted = 0.0
+        self.place = ""
 
     def start(self, rows: list[dict[str, str]]) -> None:
         """Called when the results file is open; `rows` are in it already."""
@@ -129,7 +139,7 @@ class _Watch:
         if left > 0:
             from intsmooth.run import rehearse
 
-            rate = rehearse(self.smooth, self.dataset[len(rows)].image)
+            rate = rehearse(self.smooth, self.dataset[len(rows)].image, executor=self.executor)
             expected = duration(left * self.samples / rate)
             print(f"expected time {expected}, at {rate:,.0f} samples/s", file=sys.stderr)
             self.progress = Progress(len(self.dataset), done=len(rows))
@@ -139,13 +149,21 @@ class _Watch:
         """Called when one more row is on disk."""
         self.rows += 1
         self.right += row["correct"] == "1"
-        low, high = wilson_interval(self.right, self.rows)
-        samples = self.progress.rate() * self.samples
-        note = (
-            f"{samples:,.0f} samples/s, right {percent(self.right, self.rows)} % ({100 * low:.1f} to {100 * high:.1f})"
-        )
-        self.progress.advance(self.rows, note)
+        self._show()
+
+    def votes(self, samples: int, workers: int) -> None:
+        """Called when workers have counted `samples` samples, in images that are done and in others."""
+        self.counted, self.place = samples, f" on {workers} workers"
+        self._show()
+
+    def _show(self) -> None:
         self.elapsed = time.monotonic() - self.begin
+        samples = self.counted / self.elapsed if self.counted else self.progress.rate() * self.samples
+        note = f"{samples:,.0f} samples/s{self.place}"
+        if self.rows:
+            low, high = wilson_interval(self.right, self.rows)
+            note += f", right {percent(self.right, self.rows)} % ({100 * low:.1f} to {100 * high:.1f})"
+        self.progress.advance(self.rows, note)
 
     def speed(self) -> str:
         """Images and samples per second of what this run did."""

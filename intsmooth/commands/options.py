@@ -77,6 +77,28 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """--workers, --dask, --mpi: who does the work, docs/scale.md; the results are the same."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="N processes of one thread each, instead of threads (or of --dask local)"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="the workers of a dask cluster: its scheduler's address, or local to start one"
+    )
+    parser.add_argument(
+        "--mpi", action="store_true", help="the processes of: mpiexec -n N python -m mpi4py.futures -m intsmooth ..."
+    )
+
+
+def open_workers(arguments: argparse.Namespace):
+    """A context with the executor that --workers, --dask and --mpi ask for, or None."""
+    from intsmooth.executors import open_executor
+
+    if arguments.threads is not None and (arguments.workers or arguments.dask or arguments.mpi):
+        raise InputError("--threads is given beside --workers, --dask or --mpi, whose workers have one each: leave it out")
+    return open_executor(arguments.workers, arguments.dask, arguments.mpi)
+
+
 def data_name(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) -> str:
     """What --data means where it is not given: the model's own data set, by its facts or its file's name."""
     if arguments.data is not None:
