@@ -93,6 +93,15 @@ class CurvePlan:
         given = {name: exact_text(value / self.unit) for name, value in limits.items() if value is not None}
         return given | {"max_n": self.most, "beta": exact_text(sum(look.beta for look in self.looks))}
 
+    def __str__(self) -> str:
+        settings = self.settings
+        until = ""
+        if self.precision is not None:
+            until += f", until more would add less than {settings['precision']}"
+        if self.largest_radius is not None:
+            until += f", or until radius {settings['largest_radius']} is reached"
+        return f"at most {self.most} to certify the largest radius{until}, alpha {float(self.alpha):g} per image"
+
     def start(self) -> "CurveRun":
         """The run of one image."""
         return CurveRun(self)

@@ -67,6 +67,10 @@ class FixedPlan:
         """What a results file says about the plan."""
         return {"n": self.most} | ({} if self.bound == CLOPPER_PEARSON else {"bound": self.bound})
 
+    def __str__(self) -> str:
+        bound = "" if self.bound == CLOPPER_PEARSON else f" by the {self.bound} bound"
+        return f"{self.most} to certify it{bound}, alpha {float(self.alpha):g} per image"
+
     def start(self) -> FixedRun:
         """The run of one image."""
         return FixedRun(self.most)

@@ -28,6 +28,7 @@ from intsmooth.target import TargetPlan, plan_target
 
 Plan = FixedPlan | TargetPlan | CurvePlan | TablePlan
 N = 100_000
+BETA = Fraction(1, 100)
 
 
 def choose_plan(
@@ -55,7 +56,7 @@ def choose_plan(
     precision       find the largest radius, but stop when more samples are expected to add less than this
     largest_radius  find the largest radius, but stop when this one is certified
     max_n           samples at most where a run may stop early, 100,000 by default; alone, it asks for the largest radius
-    beta            where a run may stop early: the probability of giving up too soon, 0.001 by default; claims nothing
+    beta            where a run may stop early: the probability of giving up too soon, 0.01 by default; claims nothing
     table           a CertificateTable, which says n and alpha
 
     Raises InputError for arguments out of their domain, or that do not go together.
@@ -69,7 +70,7 @@ def choose_plan(
     if table is not None:
         _only(given, "table", "n")
         return plan_table(table, n=n, **about)
-    early = {"max_n": N if max_n is None else max_n, "beta": Fraction(1, 1000) if beta is None else beta}
+    early = {"max_n": N if max_n is None else max_n, "beta": BETA if beta is None else beta}
     if target_radius is not None:
         _only(given, "target_radius", "max_n", "beta")
         return plan_target(target_radius, **about, **early)

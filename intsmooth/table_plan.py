@@ -36,6 +36,10 @@ class TablePlan:
         """What a results file says about the plan."""
         return {"n": self.table.n, "table": "0x" + self.table.digest}
 
+    def __str__(self) -> str:
+        alpha, digest = float(self.table.alpha), self.table.digest[:16]
+        return f"{self.most} to certify it by table {digest}, alpha {alpha:g} per image"
+
     def start(self) -> FixedRun:
         """The run of one image."""
         return FixedRun(self.table.n)

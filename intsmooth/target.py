@@ -54,6 +54,12 @@ class TargetPlan:
         beta = exact_text(self.table.beta)
         return {"target_radius": exact_text(self.radius), "max_n": self.most, "beta": beta}
 
+    def __str__(self) -> str:
+        return (
+            f"at most {self.most} to certify radius {exact_text(self.radius)}, which needs a probability above "
+            f"{self.table.p:.6f}, alpha {float(self.alpha):g} per image, beta {float(self.table.beta):g}"
+        )
+
     def start(self) -> SequentialTest:
         """The run of one image."""
         return SequentialTest(self.table)

@@ -7,6 +7,7 @@ import sys
 
 from intsmooth.datasets import NAMES, Dataset, open_dataset
 from intsmooth.errors import InputError
+from intsmooth.fixed_plan import BOUNDS
 from intsmooth.progress import Progress
 from intsmooth.records import Graph
 
@@ -64,6 +65,33 @@ def add_noise_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--law", choices=("rounded", "discrete"), default="rounded", help="law of the integer noise")
     parser.add_argument("--seed", help="an integer or hexadecimal text (default: fresh, and recorded)")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """--bound, --target-radius, --precision, --max-n, --largest-radius, --beta, --table: see docs/sampling.md."""
+    group = parser.add_argument_group("how to sample", "by default --n samples for every image; docs/sampling.md")
+    group.add_argument(
+        "--bound", choices=BOUNDS, help="with --n: the bound on the class's probability (default: clopper-pearson)"
+    )
+    group.add_argument("--target-radius", metavar="R", help="certify this radius or nothing; stop when that is decided")
+    group.add_argument(
+        "--precision", metavar="D", help="the largest radius; stop when more samples would add less than this"
+    )
+    group.add_argument("--max-n", type=int, metavar="N", help="samples at most where a run may stop (default: 100000)")
+    group.add_argument("--largest-radius", metavar="R", help="the largest radius; stop when this one is reached")
+    group.add_argument(
+        "--beta", metavar="B", help="where a run may stop: probability of giving up too soon (default: 0.01)"
+    )
+    group.add_argument("--table", metavar="FILE", help="certify by a table that `intsmooth table` wrote, integers only")
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict:
+    """What add_sampling_options declares and the user gave, --n included, as `Smooth.certify` takes it."""
+    from intsmooth.certificate_table import load_table
+
+    names = ("n", "bound", "target_radius", "precision", "max_n", "largest_radius", "beta")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return given if arguments.table is None else given | {"table": load_table(arguments.table)}
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
