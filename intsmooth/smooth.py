@@ -80,7 +80,7 @@ class Smooth:
         image = self.check_image(x)
         check_samples(n0, 1, alpha, batch_size)
         plan = self.plan(n=n, alpha=alpha, **mode)
-        uniform = {"uniform": uniform_integer(self.seed, image_digest(image))} if plan.randomized else {}
+        uniform = {"uniform": self.uniform(image)} if plan.randomized else {}
         run, votes = self._draw(image, plan, n0, batch_size)
         return plan.certificate(run, **votes, **uniform)
 
@@ -105,6 +105,10 @@ class Smooth:
             tv=self.table.tv,
             **how,
         )
+
+    def uniform(self, image: np.ndarray) -> int:
+        """The integer in [0, 2^64) that randomizes the bound of an image, as `check_image` gives it: docs/noise.md."""
+        return uniform_integer(self.seed, image_digest(image))
 
     def check_image(self, x) -> np.ndarray:
         """x as int16 levels of the model's input shape; InputError where it is not that already, but for the type."""
