@@ -254,9 +254,8 @@ def kill_at(count, processes):
 def test_a_killed_process_is_a_typed_error_and_another_executor_goes_on(tmp_path, expected, tiny_tasks):
     path = tmp_path / "a.tsv"
     with ProcessPoolExecutor(2) as pool, pytest.raises(ResourceError, match="a worker was lost"):
-        certify_dataset(
-            small_smooth(), small_dataset(), path, n=N, executor=pool, on_votes=kill_at(9, lambda: list(pool._processes))
-        )
+        on_votes = kill_at(9, lambda: list(pool._processes))
+        certify_dataset(small_smooth(), small_dataset(), path, n=N, executor=pool, on_votes=on_votes)
     assert timeless(path) == expected["fixed"][: len(timeless(path))] and len(timeless(path)) < COUNT
     with ThreadPoolExecutor(3) as executor:
         certify_dataset(small_smooth(), small_dataset(), path, n=N, executor=executor)
