@@ -4,8 +4,8 @@
 
 Measures on this machine what the answer depends on: samples per second of a core, alone and with its neighbour at work;
 what handing out a task costs, by executor; what it costs to bring a model to a worker, and to start one; what a row of
-results costs; and how close a whole run on two workers comes to twice the rate of one. The table of what
-10,000 images x 100,000 samples x 4 sigmas would cost on 2, 64 and 1,000 cores is computed from these figures.
+results costs; and how much of their time two workers count in a whole run. The table of what 10,000 images x 100,000
+samples x 4 sigmas would cost on 2, 64 and 1,000 cores is computed from these figures.
 """
 
 import contextlib
@@ -20,14 +20,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
-from harness import ROOT, Effort, Report, Spread, main, optional, say
+from harness import ROOT, Effort, Report, Spread, machine_facts, main, optional, say
 
 from intsmooth import Smooth
 from intsmooth.datasets.base import Dataset
-from intsmooth.dispatch import LONGEST_S, TASKS_PER_WORKER, WORKERS_PER_S
+from intsmooth.dispatch import LONGEST_S, TASKS_PER_WORKER, WORKERS_PER_S, certify_on
 from intsmooth.executors import open_executor
+from intsmooth.noise.stream import image_digest
 from intsmooth.progress import duration
 from intsmooth.results_writer import ResultsWriter
 from intsmooth.run import certify_dataset, rehearse, run_settings
@@ -39,6 +41,8 @@ MODEL, SIGMA = "cifar10-resnet20-s0.25", "0.25"
 IMAGES, SAMPLES, SIGMAS = 10_000, 100_100, 4  # what the question is about; n0 included
 CORES = (2, 64, 1000)
 WORKERS = 2
+MACHINE = 64  # cores at most that one machine has
+DASK = "dask, scheduler in the same process"
 
 
 @contextlib.contextmanager
@@ -63,7 +67,7 @@ EXECUTORS = {
     "threads": lambda: ThreadPoolExecutor(WORKERS),
     "processes": lambda: open_executor(WORKERS),
     "loky": loky,
-    "dask, scheduler in the same process": dask,
+    DASK: dask,
 }
 
 
@@ -152,22 +156,31 @@ def row_cost(smooth: Smooth, rows: int) -> float:
 
 
 def whole_run(executor: Executor, smooth: Smooth, rate: float, seconds: float) -> float:
-    """Share of `rate`, samples per second of a core, that a run on two warm workers gets out of each of them."""
-    count = 3  # not a multiple of the workers: images are split
-    n = max(1000, round(WORKERS * rate * seconds / count))
-    rehearse(smooth, images(1)[0], executor=executor)
-    with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        certify_dataset(smooth, dataset(count), pathlib.Path(folder) / "a.tsv", n=n, executor=executor)
-        elapsed = time.perf_counter() - start
-    return count * (n + 100) / elapsed / WORKERS / rate
+    """Share of their time that two warm workers spend counting in a run that takes about so many seconds."""
+    levels = [smooth.check_image(image) for image in images(3)]  # not a multiple of the workers: images are split
+    n = max(1000, round(WORKERS * rate * seconds / len(levels)))
+    job = Job(smooth, smooth.plan(n=n), {"n": n})
+    rehearse(smooth, levels[0], executor=executor)
+    numbered = ((i, image_digest(image), image) for i, image in enumerate(levels))
+    start = time.perf_counter()
+    counting = sum(row[3] for row in certify_on(executor, job, numbered, len(levels)))
+    return counting / WORKERS / (time.perf_counter() - start)
 
 
+@dataclass(frozen=True)
 class Costs:
-    """Measured figures in seconds, and what they add up to."""
+    """Measured figures, and what they add up to.
 
-    def __init__(self, rate: float, share: float, task: float, ship: float, start: float, row: float):
-        self.rate, self.share, self.task, self.ship, self.start, self.row = rate, share, task, ship, start, row
+    rate: samples per second and core; share of their time that workers count; seconds of handing out a task, of sending
+    the job to a worker, of starting one, of writing a row.
+    """
+
+    rate: float
+    share: float
+    task: float
+    ship: float
+    start: float
+    row: float
 
     @property
     def work(self) -> float:
@@ -203,7 +216,8 @@ def mpi_cost(tasks: int) -> float | None:
         return None
     command = [mpiexec, "-n", str(WORKERS + 1), sys.executable, "-m", "mpi4py.futures", __file__, "--mpi-tasks"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "bench")])}
-    done = subprocess.run([*command, str(tasks)], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    command += [str(tasks)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     return float(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
@@ -229,37 +243,42 @@ def question(effort: Effort) -> Report:
                 lines.append((name, *["not installed"] * 4))
                 continue
             clock, cpu = task_costs(executor, job, tasks, ship=False)
-            shipped, _ = task_costs(executor, job, tasks // 10, ship=True)
-            share = whole_run(executor, smooth, rate, 2 if effort.quick else 15)
-            lines.append((name, *(f"{1e3 * s:.2f}" for s in (clock, cpu, max(shipped - clock, 0))), f"{100 * share:.0f} %"))
-            costs[name] = Costs(
-                rate, min(share, 1), cpu, max(shipped - clock, 0), starts["kernels in the cache"][0], row
-            )
+            ship = max(task_costs(executor, job, tasks // 10, ship=True)[0] - clock, 0.0)
+            share = min(1.0, whole_run(executor, smooth, rate, 2 if effort.quick else 15))
+        lines.append((name, *(f"{1e3 * seconds:.2f}" for seconds in (clock, cpu, ship)), f"{100 * share:.0f} %"))
+        costs[name] = Costs(rate, share, cpu, ship, starts["kernels in the cache"][0], row)
     say("MPI")
     mpi = mpi_cost(tasks)
     lines.append(("mpi4py.futures", "not installed" if mpi is None else f"{1e3 * mpi:.2f}", "", "", ""))
 
-    report.text(f"{MODEL}, sigma {SIGMA}: {rates['alone'].text()} samples/s on one core, {rates['both'].text()} on each of "
-                f"two that work at the same time. The job (model, plan, settings) is {size:.2f} MB. Writing a row takes "
-                f"{1e3 * row:.2f} ms.")  # fmt: skip
-    report.table(("start of a worker", "seconds", "imports", "plan and kernels"),
-                 [(name, *(f"{value:.1f}" for value in values)) for name, values in starts.items()])  # fmt: skip
-    report.table(("executor, two workers", "ms per task of one sample", "of it CPU where tasks are handed out",
-                  "ms more with the model in it", "share of the cores' rate that a run gets"), lines)  # fmt: skip
-    for name in ("dask, scheduler in the same process", "processes"):
-        if name in costs:
-            break
-    cost = costs[name]
+    facts = machine_facts()
+    report.text(f"{facts['processor']}, {facts['processors']} cores, kernels {facts['kernels']}, load {facts['load']}.")
+    report.text(
+        f"{MODEL}, sigma {SIGMA}: {rates['alone'].text()} samples/s on one core, {rates['both'].text()} on each of two "
+        f"that work at the same time. The job (model, noise table, plan, settings) is {size:.2f} MB. Writing a row and "
+        f"waiting for the disk takes {1e3 * row:.2f} ms."
+    )
+    report.table(
+        ("start of a worker", "seconds", "imports", "plan and kernels"),
+        [(name, *(f"{value:.1f}" for value in values)) for name, values in starts.items()],
+    )
+    report.table(
+        ("executor, two workers", "ms per task of one sample", "CPU ms of it where tasks are handed out",
+         "ms more with the job in it", "workers' time spent counting in a run"), lines,
+    )  # fmt: skip
     table = []
-    for cores in CORES:
-        seconds, busy, handing = cost.run(cores)
+    for name, cores in ((name, cores) for cores in CORES for name in ("processes", DASK) if name in costs):
+        if name == "processes" and cores > MACHINE:
+            continue
+        seconds, busy, handing = costs[name].run(cores)
         task = max(LONGEST_S, cores / WORKERS_PER_S)
-        table.append((f"{cores:,}", duration(seconds), f"{100 * busy:.1f} %", f"{100 * handing:.1f} %", f"{task:.0f} s"))
-    report.text(f"{IMAGES:,} images x {SAMPLES:,} samples x {SIGMAS} sigmas, {cost.work / 3600:,.0f} core hours, with the "
-                f"figures of {name}:")  # fmt: skip
-    report.table(("cores", "time", "all cores at work", "handing out and writing at work", "task"), table)
-    report.text(f"All cores are at work for 90 % of the time up to {cost.most_cores(0.9):,} cores, for 50 % up to "
-                f"{cost.most_cores(0.5):,}.")  # fmt: skip
+        table.append((f"{cores:,}, {name}", duration(seconds), f"{100 * busy:.1f} %", f"{100 * handing:.1f} %",
+                      f"{task:.1f} s"))  # fmt: skip
+    report.text(f"{IMAGES:,} images x {SAMPLES:,} samples x {SIGMAS} sigmas at the rate of {rate:,.0f} samples/s and core:")
+    report.table(("cores", "time", "cores at work", "handing out and writing at work", "a task"), table)
+    if DASK in costs:
+        most = [costs[DASK].most_cores(share) for share in (0.9, 0.5)]
+        report.text(f"With dask, cores are at work for 90 % of the time up to {most[0]:,} of them, for 50 % up to {most[1]:,}.")
     return report
 
 

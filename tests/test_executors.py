@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import pathlib
 import pickle
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,9 +22,11 @@ from test_run import COUNT, ENVIRONMENT, Images, small_dataset, small_smooth, ti
 import intsmooth.dispatch
 import intsmooth.workers
 from intsmooth import cli, tasks
+from intsmooth.datasets import open_dataset
 from intsmooth.errors import DataError, InputError, MissingExtraError, ResourceError
 from intsmooth.executors import open_executor, worker_count
 from intsmooth.run import certify_dataset, rehearse
+from intsmooth.smooth import Smooth
 from intsmooth.tasks import Job, VotesNeeded, certify_images, count_block, pack, unpack
 
 N = 3000
@@ -419,8 +423,8 @@ def test_loky(tmp_path, expected, tiny_tasks):
     assert timeless(tmp_path / "b.tsv") == expected["fixed"]
 
 
-@pytest.mark.slow
-def test_mpi(tmp_path):
+def mpi_start():
+    """The beginning of a command that runs Python on three MPI processes."""
     pytest.importorskip("mpi4py")
     mpiexec = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
     if mpiexec is None:
@@ -428,6 +432,12 @@ def test_mpi(tmp_path):
     start = [mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures"]
     if subprocess.run([*start, "-c", "pass"], capture_output=True, timeout=60, check=False).returncode:
         pytest.skip("mpiexec does not work here")
+    return start
+
+
+@pytest.mark.slow
+def test_mpi(tmp_path):
+    start = mpi_start()
     assert cli.main(digits_command(tmp_path, "serial.tsv", "--threads", "1")) == 0
     command = digits_command(tmp_path, "a.tsv", "--mpi")
     done = subprocess.run(
@@ -462,3 +472,40 @@ def test_contradictions_are_refused(arguments, message):
 def test_threads_beside_workers_are_refused(tmp_path, capsys):
     assert cli.main(digits_command(tmp_path, "a.tsv", "--workers", "2", "--threads", "2")) == 2
     assert "leave it out" in capsys.readouterr().err
+
+
+# What docs/scale.md shows
+
+
+def documented():
+    """Name of the results file -> program."""
+    page = pathlib.Path(__file__).parents[1] / "docs" / "scale.md"
+    if not page.exists():
+        return {}  # docs/ is not part of this installation
+    programs = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    return {re.search(r"(\w+)\.tsv", program)[1]: program for program in programs}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(documented()))
+def test_the_examples_of_the_documentation(tmp_path, name):
+    needed = {"dask": "distributed", "mpi": "mpi4py", "loky": "joblib.externals.loky"}
+    pytest.importorskip(needed.get(name, "concurrent.futures"))
+    (tmp_path / "program.py").write_text(documented()[name])
+    start = [sys.executable]
+    with contextlib.ExitStack() as stack:
+        if name == "dask":
+            client = stack.enter_context(dask_cluster())
+            text = documented()[name].replace("tcp://10.0.0.1:8786", client.scheduler.address)
+            (tmp_path / "program.py").write_text(text)
+        elif name == "mpi":
+            start = mpi_start()
+        subprocess.run([*start, "program.py"], cwd=tmp_path, env=ENVIRONMENT, check=True, timeout=120)
+    smooth = Smooth("digits", sigma="0.25", seed=1, threads=1)
+    certify_dataset(smooth, open_dataset("digits").select(limit=6), tmp_path / "serial.tsv", n=1000)
+    assert timeless(tmp_path / f"{name}.tsv") == timeless(tmp_path / "serial.tsv")
+
+
+def test_the_documentation_has_an_example_of_each():
+    if documented():
+        assert sorted(documented()) == ["dask", "loky", "mpi", "processes", "threads"]
