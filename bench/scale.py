@@ -274,11 +274,11 @@ def question(effort: Effort) -> Report:
         task = max(LONGEST_S, cores / WORKERS_PER_S)
         table.append((f"{cores:,}, {name}", duration(seconds), f"{100 * busy:.1f} %", f"{100 * handing:.1f} %",
                       f"{task:.1f} s"))  # fmt: skip
-    report.text(f"{IMAGES:,} images x {SAMPLES:,} samples x {SIGMAS} sigmas at the rate of {rate:,.0f} samples/s and core:")
+    report.text(f"{IMAGES:,} images x {SAMPLES:,} samples x {SIGMAS} sigmas at {rate:,.0f} samples/s and core:")
     report.table(("cores", "time", "cores at work", "handing out and writing at work", "a task"), table)
     if DASK in costs:
         most = [costs[DASK].most_cores(share) for share in (0.9, 0.5)]
-        report.text(f"With dask, cores are at work for 90 % of the time up to {most[0]:,} of them, for 50 % up to {most[1]:,}.")
+        report.text(f"With dask, cores are at work 90 % of the time up to {most[0]:,} cores, 50 % up to {most[1]:,}.")
     return report
 
 

@@ -181,7 +181,7 @@ class _Run:
     # How large a task should be
 
     def _image_seconds(self) -> float:
-        """The work in an image: that of those that are done, or else what one of them is known to need; 0 if unknown."""
+        """The work in an image: in one that is done on average, or else what an open one asks for; 0 if unknown."""
         if self.done:
             return self.done_seconds / self.done
         return next((image.block[2] / self.workers.rate for image in self.opened if image.block is not None), 0.0)
