@@ -24,7 +24,7 @@ from intsmooth.tasks import Block, Job, Reached, certify_images, count_block
 from intsmooth.workers import Workers
 
 SHORTEST_S, LONGEST_S = 0.1, 1.0  # of work in a task; docs/scale.md has what handing one out costs
-WORKERS_PER_S = 250  # with more workers than this tasks get longer, so that one process can hand them all out
+WORKERS_PER_S = 50  # with more workers than this tasks get longer, so that one process can hand them all out
 TASKS_PER_WORKER = 2  # handed out at a time: one that runs and one that waits
 AHEAD = 1024  # images begun, those included that are done before one that is not
 
@@ -153,7 +153,8 @@ class _Run:
         """The next part of the block that `image` waits for."""
         stage, first, n = image.block
         rate = self.workers.rate
-        seconds = self._task_seconds(self._left_seconds() + (n - image.taken) / rate)
+        others = self._left_seconds() - self._image_seconds()
+        seconds = self._task_seconds(others + (n - image.taken) / rate)
         size = min(n - image.taken, max(1, int(rate * seconds)))
         part = (stage, first + image.taken, size)
         image.taken += size
@@ -179,11 +180,15 @@ class _Run:
 
     # How large a task should be
 
+    def _image_seconds(self) -> float:
+        """The work in an image: in one that is done on average, or else what an open one asks for; 0 if unknown."""
+        if self.done:
+            return self.done_seconds / self.done
+        return next((image.block[2] / self.workers.rate for image in self.opened if image.block is not None), 0.0)
+
     def _left_seconds(self) -> float:
-        """The work left in images that are not done, if they are like those that are."""
-        if not self.done:
-            return float("inf") if self.unread else 0.0
-        return (self.unread + len(self.opened)) * self.done_seconds / self.done
+        """The work left in images that are not done."""
+        return (self.unread + len(self.opened)) * (self._image_seconds() or float("inf"))
 
     def _task_seconds(self, left: float) -> float:
         """The work to put into a task where all workers together have `left` seconds of it to do."""
@@ -194,4 +199,4 @@ class _Run:
         """How many images to put into a task."""
         if not self.done:
             return 1
-        return max(1, int(self._task_seconds(self._left_seconds()) * self.done / max(self.done_seconds, 1e-6)))
+        return max(1, int(self._task_seconds(self._left_seconds()) / max(self._image_seconds(), 1e-6)))

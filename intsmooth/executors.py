@@ -5,6 +5,7 @@ the processes of an MPI run. None of them is ours: they start workers, hand out 
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -95,8 +96,9 @@ def _dask(address: str, workers: int | None) -> Iterator[Executor]:
     with contextlib.ExitStack() as stack:
         if address == "local":
             cluster = distributed.LocalCluster(
-                n_workers=workers or available_cpus(), threads_per_worker=1, host="127.0.0.1", dashboard_address=None
-            )
+                n_workers=workers or available_cpus(), threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
+                silence_logs=logging.ERROR,
+            )  # fmt: skip
             address = stack.enter_context(cluster).scheduler_address
         try:
             client = stack.enter_context(distributed.Client(address, timeout=_CONNECT_S, set_as_default=False))

@@ -110,4 +110,4 @@ class Watch:
 
     def _show(self) -> None:
         self.elapsed = time.monotonic() - self.begin
-        self.progress.advance(self.rows, self.note())
+        self.progress.advance(self.rows, self.note)
