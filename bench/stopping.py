@@ -152,6 +152,14 @@ def betting(p: float, max_n: int = BETTING_N) -> tuple[np.ndarray, np.ndarray]:
     return upper(p), np.maximum.accumulate(np.arange(max_n + 1) - upper(1 - p))
 
 
+def first(holds, low: int, high: int) -> int:
+    """The first number in low .. high - 1 for which `holds`, high if there is none; from it on it holds for all."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
 def stages(needed: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The boundaries after each stage, and where they are: upper, lower, looks."""
     from scipy.stats import beta
@@ -159,10 +167,9 @@ def stages(needed: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     last, level = STAGES[-1], float(ALPHA) / len(STAGES)
     upper, lower, looks = np.full(last + 1, last + 2), np.full(last + 1, -1), np.zeros(last + 1, bool)
     for n in STAGES:
-        hits = np.arange(n + 1)
-        bounds = beta.ppf(level, np.maximum(hits, 1), n - hits + 1), beta.isf(level, hits + 1, np.maximum(n - hits, 1))
-        above, below = np.flatnonzero((bounds[0] > needed) & (hits > 0)), np.flatnonzero((bounds[1] < needed) & (hits < n))
-        upper[n], lower[n], looks[n] = (above[0] if len(above) else n + 1), (below[-1] if len(below) else -1), True
+        upper[n] = first(lambda k, n=n: beta.ppf(level, k, n - k + 1) > needed, 1, n + 1)
+        lower[n] = first(lambda k, n=n: beta.isf(level, k + 1, n - k) >= needed, 0, n) - 1
+        looks[n] = True
     return upper, lower, looks
 
 
@@ -170,9 +177,8 @@ def fixed(p: np.ndarray, needed: float) -> list[Outcome]:
     """The classical plan: one look at the end."""
     from scipy.stats import beta, binom
 
-    hits = np.arange(FIXED_N + 1)
-    first = int(np.argmax(beta.ppf(float(ALPHA), np.maximum(hits, 1), FIXED_N - hits + 1) >= needed))
-    return [Outcome(float(binom.sf(first - 1, FIXED_N, q)), FIXED_N) for q in p]
+    hits = first(lambda k: beta.ppf(float(ALPHA), k, FIXED_N - k + 1) >= needed, 1, FIXED_N + 1)
+    return [Outcome(float(binom.sf(hits - 1, FIXED_N, q)), FIXED_N) for q in p]
 
 
 def evaluate(boundaries, looks, p: np.ndarray) -> list[Outcome]:
