@@ -1,7 +1,8 @@
 """Training examples by data set name: arrays for training and validation, batches out of them.
 
 No test image is ever touched here. CIFAR-10's validation part is the last images of the official training set; the
-digits' three parts come from digits_data.py.
+digits' three parts come from digits_data.py, those of Caltech-101 from the numbers in its file names
+(datasets/caltech101.py).
 """
 
 import pathlib
@@ -10,11 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from intsmooth.datasets import Dataset, cifar10, open_dataset
+from intsmooth.datasets import Dataset, caltech101, cifar10, open_dataset
 from intsmooth.errors import DataError, InputError
 from intsmooth.training import digits_data
 from intsmooth.training.recipe import Recipe
+
+_CALTECH101_SHAPE = (112, 112, 3)  # scaled and cropped to, as for certification
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,20 @@ def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> Training
         kept = whole.first(len(whole) - held)
         rest = Examples(whole.images[-held:], whole.labels[-held:])
         return TrainingData("cifar10", kept, rest, cifar10.CLASSES, (0, 255), 255, facts)
-    raise InputError(f"recipe {recipe.name}: data = {recipe.data} is not known; use digits or cifar10")
+    if recipe.data == "caltech101":
+        return _caltech101(source)
+    raise InputError(f"recipe {recipe.name}: data = {recipe.data} is not known; use digits, cifar10 or caltech101")
+
+
+def _caltech101(source: str | pathlib.Path | None) -> TrainingData:
+    parts = {}
+    for part in ("train", "validation"):
+        dataset = open_dataset(source if source is not None else "caltech101", split=part, shape=_CALTECH101_SHAPE)
+        examples = _stack(dataset)
+        mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(101))  # files come class by class
+        parts[part] = Examples(examples.images[mixed], examples.labels[mixed])
+    facts = {"data": caltech101.SOURCE, "data licence": caltech101.LICENCE, "split": caltech101.SPLIT}
+    return TrainingData("caltech101", parts["train"], parts["validation"], dataset.classes, (0, 255), 255, facts)
 
 
 def _stack(dataset: Dataset) -> Examples:
@@ -90,16 +107,16 @@ def _stack(dataset: Dataset) -> Examples:
 
 
 def batches(
-    examples: Examples, size: int, generator: torch.Generator, shift: int, flip: bool
+    examples: Examples, size: int, generator: torch.Generator, shift: int, flip: bool, zoom: float = 0.0
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """One epoch of shuffled batches: (float32 levels, NCHW in channels-last memory; labels), whole ones only.
 
-    Augmentation comes before the noise: a translation by up to `shift` pixels, black moving in, and a mirror image for
-    every second one on average.
+    Augmentation comes before the noise: a translation by up to `shift` pixels, black moving in, a mirror image for
+    every second one on average, and an enlargement by up to 1 + zoom, rounded to whole levels.
     """
     device = examples.images.device
     count, height, width, _ = examples.images.shape
-    padded = torch.nn.functional.pad(examples.images, (0, 0, shift, shift, shift, shift))
+    padded = functional.pad(examples.images, (0, 0, shift, shift, shift, shift))
     order = torch.randperm(count, generator=generator)
     for start in range(0, count - size + 1, size):
         chosen = order[start : start + size]
@@ -110,5 +127,17 @@ def batches(
             mirrored = torch.rand(size, 1, generator=generator) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         index = (chosen[:, None, None], rows[:, :, None], columns[:, None, :])
-        images = padded[tuple(part.to(device) for part in index)]
-        yield images.permute(0, 3, 1, 2).float(), examples.labels[chosen.to(device)]
+        images = padded[tuple(part.to(device) for part in index)].permute(0, 3, 1, 2).float()
+        if zoom:
+            images = _enlarged(images, 1 + zoom * torch.rand(size, generator=generator), generator)
+        yield images, examples.labels[chosen.to(device)]
+
+
+def _enlarged(images: torch.Tensor, factors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Each image enlarged by its factor >= 1 and cropped at random to its old size; bilinear, in whole levels."""
+    size = 1 / factors
+    centre = (2 * torch.rand(2, len(factors), generator=generator) - 1) * (1 - size)  # the crop stays inside
+    none = torch.zeros_like(size)
+    rows = torch.stack([size, none, centre[0], none, size, centre[1]], 1).reshape(-1, 2, 3).to(images.device)
+    grid = functional.affine_grid(rows, images.shape, align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False).round_()
