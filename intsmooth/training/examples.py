@@ -115,29 +115,43 @@ def batches(
     every second one on average, and an enlargement by up to 1 + zoom, rounded to whole levels.
     """
     device = examples.images.device
-    count, height, width, _ = examples.images.shape
-    padded = functional.pad(examples.images, (0, 0, shift, shift, shift, shift))
-    order = torch.randperm(count, generator=generator)
-    for start in range(0, count - size + 1, size):
+    padded = functional.pad(examples.images, (0, 0, shift, shift, shift, shift)) if not zoom else examples.images
+    order = torch.randperm(len(examples), generator=generator)
+    for start in range(0, len(examples) - size + 1, size):
         chosen = order[start : start + size]
         corner = torch.randint(0, 2 * shift + 1, (2, size, 1), generator=generator)
-        rows = corner[0] + torch.arange(height)
-        columns = corner[1] + torch.arange(width)
-        if flip:
-            mirrored = torch.rand(size, 1, generator=generator) < 0.5
-            columns = torch.where(mirrored, columns.flip(1), columns)
-        index = (chosen[:, None, None], rows[:, :, None], columns[:, None, :])
-        images = padded[tuple(part.to(device) for part in index)].permute(0, 3, 1, 2).float()
+        mirrored = torch.rand(size, 1, generator=generator) < 0.5 if flip else torch.zeros(size, 1, dtype=torch.bool)
         if zoom:
-            images = _enlarged(images, 1 + zoom * torch.rand(size, generator=generator), generator)
+            factors = 1 + zoom * torch.rand(size, generator=generator)
+            places = 2 * torch.rand(2, size, generator=generator) - 1
+            images = examples.images[chosen.to(device)].permute(0, 3, 1, 2).float()
+            images = _enlarged(images, factors, places, corner[:, :, 0] - shift, mirrored[:, 0])
+        else:
+            images = _cut_out(padded, chosen, corner, examples.images.shape[1:3], mirrored)
         yield images, examples.labels[chosen.to(device)]
 
 
-def _enlarged(images: torch.Tensor, factors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image enlarged by its factor >= 1 and cropped at random to its old size; bilinear, in whole levels."""
+def _cut_out(
+    padded: torch.Tensor, chosen: torch.Tensor, corner: torch.Tensor, size: tuple[int, int], mirrored: torch.Tensor
+) -> torch.Tensor:
+    """The chosen images (N, C, H, W) of `size` (H, W), cut out of the padded ones at `corner` (2, N, 1)."""
+    rows = corner[0] + torch.arange(size[0])
+    columns = corner[1] + torch.arange(size[1])
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    index = (chosen[:, None, None], rows[:, :, None], columns[:, None, :])
+    return padded[tuple(part.to(padded.device) for part in index)].permute(0, 3, 1, 2).float()
+
+
+def _enlarged(
+    images: torch.Tensor, factors: torch.Tensor, places: torch.Tensor, moves: torch.Tensor, mirrored: torch.Tensor
+) -> torch.Tensor:
+    """Images (N, C, H, W) enlarged by `factors` >= 1, cut to their size at `places` (2, N) in [-1, 1] (the extremes
+    are the edges), moved by `moves` (2, N) pixels and mirrored; bilinear, in whole levels."""
     size = 1 / factors
-    centre = (2 * torch.rand(2, len(factors), generator=generator) - 1) * (1 - size)  # the crop stays inside
+    pixels = torch.tensor(images.shape[3:1:-1])[:, None] / 2  # affine_grid counts in half widths and half heights
+    centre = places * (1 - size) + moves.flip(0) / pixels
     none = torch.zeros_like(size)
-    rows = torch.stack([size, none, centre[0], none, size, centre[1]], 1).reshape(-1, 2, 3).to(images.device)
-    grid = functional.affine_grid(rows, images.shape, align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False).round_()
+    across = torch.where(mirrored, -size, size)
+    maps = torch.stack([across, none, centre[0], none, size, centre[1]], 1).reshape(-1, 2, 3).to(images.device)
+    grid = functional.affine_grid(maps, images.shape, align_corners=False)
+    return functional.grid_sample(images, grid, align_corners=False).round_()
