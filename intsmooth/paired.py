@@ -60,9 +60,7 @@ def common_images(first: Results, second: Results) -> tuple[np.ndarray, np.ndarr
     return chosen
 
 
-def paired_differences(
-    first: Results, second: Results, radii: Sequence[float] | None = None
-) -> list[PairedDifference]:
+def paired_differences(first: Results, second: Results, radii: Sequence[float] | None = None) -> list[PairedDifference]:
     """A difference per radius ([0, 1] units; by default the round ones that curves use), over the common images."""
     at = common_images(first, second)
     reach = [

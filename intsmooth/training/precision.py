@@ -19,7 +19,7 @@ def multiplies_bfloat16(device: torch.device, features: frozenset[str] | None = 
 
 
 def resolve(precision: str, device: torch.device) -> str:
-    """"bfloat16" or "float32": the recipe's word, or for "auto" what `device` is good at."""
+    """ "bfloat16" or "float32": the recipe's word, or for "auto" what `device` is good at."""
     if precision != "auto":
         return precision
     return "bfloat16" if multiplies_bfloat16(device) else "float32"
