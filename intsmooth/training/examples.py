@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from intsmooth.datasets import Dataset, caltech101, cifar10, open_dataset
 from intsmooth.errors import DataError, InputError
+from intsmooth.progress import DownloadProgress
 from intsmooth.training import digits_data
 from intsmooth.training.recipe import Recipe
 
@@ -72,7 +73,9 @@ def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> Training
         classes = tuple(str(label) for label in range(10))
         return TrainingData("digits", parts["train"], parts["validation"], classes, (0, 16), 16, facts)
     if recipe.data == "cifar10":
-        whole = _stack(open_dataset(source if source is not None else "cifar10", split="train"))
+        with DownloadProgress() as progress:
+            data = open_dataset(source if source is not None else "cifar10", split="train", progress=progress)
+        whole = _stack(data)
         held = recipe.validation
         if not 0 < held < len(whole):
             raise InputError(f"recipe {recipe.name}: validation = {held}; it must be in 1..{len(whole) - 1}")
