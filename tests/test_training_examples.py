@@ -37,7 +37,9 @@ def seen(examples):
 def test_caltech101_is_split_by_its_numbers_and_mixed(caltech):
     recipe = load_recipe("caltech101-resnet10-s0.25")
     data = load_examples(recipe, caltech)
-    parts = {part: open_dataset(caltech, split=part, shape=data.image_shape) for part in ("train", "validation", "test")}
+    parts = {
+        part: open_dataset(caltech, split=part, shape=data.image_shape) for part in ("train", "validation", "test")
+    }
     assert data.classes == ("Faces", "accordion", "yin_yang") and data.image_shape == (112, 112, 3)
     assert (len(data.training), len(data.validation)) == (len(parts["train"]), len(parts["validation"]))
     assert len(seen(data.training)) == len(data.training)
@@ -62,7 +64,9 @@ def test_cifar10_holds_out_the_last_training_images_and_reads_no_test_batch(tmp_
         (tmp_path / f"{name}.bin").write_bytes(records.tobytes())
     whole = open_dataset(tmp_path, split="train")
     (tmp_path / "test_batch.bin").write_bytes(b"no test batch at all")  # training must not even look at it
-    recipe = parse_recipe(load_recipe("cifar10-resnet20-s0.25").text.replace("validation = 2000", "validation = 7"), "r")
+    recipe = parse_recipe(
+        load_recipe("cifar10-resnet20-s0.25").text.replace("validation = 2000", "validation = 7"), "r"
+    )
     data = load_examples(recipe, tmp_path)
     assert (len(data.training), len(data.validation)) == (53, 7)
     for i in (0, 52):
