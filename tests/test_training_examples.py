@@ -8,10 +8,21 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 
+from intsmooth import cli  # noqa: E402
 from intsmooth.datasets import caltech101, open_dataset  # noqa: E402
-from intsmooth.errors import InputError  # noqa: E402
+from intsmooth.errors import DataError, InputError  # noqa: E402
+from intsmooth.training import command  # noqa: E402
 from intsmooth.training.examples import load_examples  # noqa: E402
 from intsmooth.training.recipe import load_recipe, parse_recipe  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads of one operator spin while they wait for each other, which a busy machine does not forgive."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -77,7 +88,65 @@ def test_cifar10_holds_out_the_last_training_images_and_reads_no_test_batch(tmp_
         load_examples(load_recipe("cifar10-resnet20-s0.25"), tmp_path)
 
 
+OWN = """
+[recipe]
+data = own
+image = 12 10 3
+network = resnet8
+sigma = 0.25
+validation = 8
+batch = 8
+[stage float]
+epochs = 1
+[stage quantized]
+quantized = yes
+epochs = 1
+learning_rate = 0 0.001 0
+"""
+
+
+def test_a_model_of_your_own_images(tmp_path, monkeypatch, capsys):
+    """A folder per class, trained on, exported, and certified on another folder of the same classes."""
+    Image = pytest.importorskip("PIL.Image")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    for part, count in (("mine", 40), ("held", 2)):
+        for label, name in enumerate(("bright", "dark")):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 60, (24, 20, 3), dtype=np.uint8) + np.uint8(150 * (label == 0))
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.png")
+    (tmp_path / "own.ini").write_text(OWN)
+    graph = command.run("own.ini", "mine", "own.h5", say=lambda line: None)
+    assert graph.classes == ("bright", "dark") and graph.input_shape == (12, 10, 3)
+    assert cli.main("certify own.h5 --data held --n 100 --seed 1 --out own.tsv".split()) == 0
+    assert "0.000" in capsys.readouterr().out
+    images = np.stack([item.image for item in open_dataset("mine", shape=(12, 10, 3))])
+    np.savez("mine.npz", images=images, labels=np.repeat([0, 1], 40))
+    recipe = load_recipe("own.ini")
+    data = load_examples(recipe, "mine.npz")
+    assert (len(data.training), len(data.validation), data.classes) == (72, 8, ("0", "1"))
+    assert len(seen(data.training) | seen(data.validation)) == 80
+
+
+def test_own_images_that_do_not_fit(tmp_path):
+    recipe = parse_recipe(OWN, "own")
+    with pytest.raises(InputError, match="needs --data"):
+        load_examples(recipe, None)
+    with pytest.raises(InputError, match="needs --data"):
+        load_examples(recipe, "digits")
+    np.savez(tmp_path / "small.npz", images=np.zeros((20, 8, 8, 3), np.uint8), labels=np.zeros(20, int))
+    with pytest.raises(DataError, match=r"uint8 of shape \(12, 10, 3\), as the recipe says"):
+        load_examples(recipe, tmp_path / "small.npz")
+    np.savez(tmp_path / "few.npz", images=np.zeros((8, 12, 10, 3), np.uint8), labels=np.zeros(8, int))
+    with pytest.raises(InputError, match=r"must be in 1\.\.7"):
+        load_examples(recipe, tmp_path / "few.npz")
+    (tmp_path / "101_ObjectCategories").mkdir()
+    with pytest.raises(InputError, match="test images in it"):
+        load_examples(recipe, tmp_path)
+
+
 def test_an_unknown_data_set_is_named(tmp_path):
     recipe = parse_recipe(load_recipe("digits-s0.25").text.replace("data = digits", "data = mnist"), "r")
-    with pytest.raises(InputError, match="mnist is not known; use digits, cifar10 or caltech101"):
+    with pytest.raises(InputError, match="mnist is not known; use digits, cifar10, caltech101 or own"):
         load_examples(recipe, tmp_path)

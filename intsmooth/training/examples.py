@@ -88,7 +88,39 @@ def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> Training
         return TrainingData("cifar10", kept, rest, cifar10.CLASSES, (0, 255), 255, facts)
     if recipe.data == "caltech101":
         return _caltech101(source)
-    raise InputError(f"recipe {recipe.name}: data = {recipe.data} is not known; use digits, cifar10 or caltech101")
+    if recipe.data == "own":
+        return _own(recipe, source)
+    raise InputError(f"recipe {recipe.name}: data = {recipe.data} is not known; use digits, cifar10, caltech101 or own")
+
+
+def _own(recipe: Recipe, source: str | pathlib.Path | None) -> TrainingData:
+    """An array file, or a folder with a folder of images per class; all of it is training or validation images."""
+    path = pathlib.Path(source) if source is not None else None
+    if path is None or not path.exists():
+        raise InputError(
+            f"recipe {recipe.name}: data = own needs --data, a .npz, .npy or .h5 file or a folder of images"
+        )
+    if cifar10.is_cifar10(path) or caltech101.is_caltech101(path):
+        raise InputError(f"{path} is a data set with test images in it: use data = cifar10 or data = caltech101")
+    dataset = open_dataset(path, shape=recipe.image)
+    whole = _stack(dataset)
+    images = whole.images if whole.images.dim() == 4 else whole.images[..., None]
+    if images.dtype != torch.uint8 or images.shape[1:] != recipe.image:
+        found = f"{images.dtype} of shape {tuple(images.shape[1:])}"
+        raise DataError(f"{path}: images are {found}; uint8 of shape {recipe.image}, as the recipe says, are required")
+    held = recipe.validation
+    if not 0 < held < len(whole):
+        raise InputError(f"recipe {recipe.name}: validation = {held}; it must be in 1..{len(whole) - 1}")
+    if int(whole.labels.min()) < 0:
+        raise DataError(f"{path}: labels from {int(whole.labels.min())}; 0, 1, 2, ... are required")
+    mixed = torch.randperm(len(whole), generator=torch.Generator().manual_seed(recipe.seed))
+    parts = [Examples(images[chosen], whole.labels[chosen]) for chosen in (mixed[:-held], mixed[-held:])]
+    classes = dataset.classes or tuple(str(label) for label in range(int(whole.labels.max()) + 1))
+    facts = {
+        "data": dataset.name,
+        "split": f"{held} of {len(whole)} images, drawn by the seed, are the validation part",
+    }
+    return TrainingData("own", *parts, classes, (0, 255), 255, facts)
 
 
 def _caltech101(source: str | pathlib.Path | None) -> TrainingData:

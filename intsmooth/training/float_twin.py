@@ -46,7 +46,7 @@ def load_float_network(recipe: Recipe, path: str | pathlib.Path) -> FloatNetwork
     """
     state = checkpoint.load(pathlib.Path(path))["network"]
     try:
-        height, width, unit = _IMAGES[recipe.data]
+        height, width, unit = (*recipe.image[:2], 255) if recipe.image else _IMAGES[recipe.data]
         image = (height, width, state["convolutions.0.weight"].shape[1])
         network = FloatNetwork(architecture(recipe.network, image, len(state["linear.bias"])), unit)
         network.load_state_dict(state)

@@ -53,6 +53,7 @@ class Recipe:
     precision: "bfloat16" (autocast), "float32", or "auto": bfloat16 where the processor multiplies it in hardware
                (precision.py); without such hardware it was seen to be 12 times slower than float32
     validation: how many of the last training images are held out, where the data set brings no split of its own
+    image:   height, width, channels of the network's input, for data = own
     """
 
     name: str
@@ -72,6 +73,7 @@ class Recipe:
     flip: bool = False
     zoom: float = 0.0
     validation: int = 0
+    image: tuple[int, int, int] | None = None
     text: str = ""
 
     def smoke(self) -> "Recipe":
@@ -132,6 +134,7 @@ def _typed(record: type, section: configparser.SectionProxy, where: str) -> dict
         float: float,
         Fraction: Fraction,
         bool: lambda text: configparser.ConfigParser.BOOLEAN_STATES[text.lower()],
+        tuple[int, int, int] | None: _three_integers,
         tuple[float, float, float]: lambda text: tuple(float(part) for part in text.split()),
     }
     types = {field.name: field.type for field in fields(record) if field.name not in ("name", "stages", "text")}
@@ -148,6 +151,11 @@ def _typed(record: type, section: configparser.SectionProxy, where: str) -> dict
     return values
 
 
+def _three_integers(text: str) -> tuple[int, int, int]:
+    height, width, channels = (int(part) for part in text.split())
+    return height, width, channels
+
+
 def _check(recipe: Recipe) -> None:
     order = [stage.quantized for stage in recipe.stages]
     rules = [
@@ -159,6 +167,11 @@ def _check(recipe: Recipe) -> None:
         (recipe.shift >= 0 and recipe.margin >= 0, "shift and margin must not be negative"),
         (0 <= recipe.zoom <= 3, "zoom must be in [0, 3]"),
         (recipe.validation >= 0, "validation must not be negative"),
+        (
+            (recipe.image is None) == (recipe.data != "own"),
+            "data = own, and it alone, needs image = HEIGHT WIDTH CHANNELS",
+        ),
+        (recipe.image is None or min(recipe.image) > 0, "image must be three positive numbers"),
         (any(order) and order == sorted(order), "float stages come first, and at least one quantized stage last"),
         (all(stage.epochs >= 0 for stage in recipe.stages), "epochs must not be negative"),
         (all(stage.copies >= 1 for stage in recipe.stages), "copies must be at least 1"),
