@@ -54,7 +54,8 @@ average certified radius (ACR), {alpha}.
 
 The published per-image results (Cohen, Rosenfeld and Kolter, 2019; Jeong and Shin, 2020) were made with n = 100,000
 samples. They stand here at the n of ours: the radius gives the bound on p, the bound the share of votes, the share at
-n = 10,000 (fractions of a vote are kept) a new bound and a new radius; images on which they abstained stay so. All numbers are cut, not rounded.
+the smaller n (fractions of a vote are kept) a new bound and a new radius; images on which they abstained stay so. All
+numbers are cut, not rounded up.
 """
 
 
