@@ -22,6 +22,7 @@ from intsmooth.training.fakequant import QuantizedNetwork
 from intsmooth.training.network import FloatNetwork, architecture
 from intsmooth.training.noise import IntegerNoise, consistency_loss
 from intsmooth.training.parallel import Parts
+from intsmooth.training.precision import resolve
 from intsmooth.training.recipe import Recipe, Stage
 from intsmooth.training.warm_start import take_weights
 
@@ -73,6 +74,7 @@ def train(
     torch.manual_seed(recipe.seed)
     network = FloatNetwork(architecture(recipe.network, data.image_shape, len(data.classes)), data.unit)
     run = Run(recipe, data, work, device, say, network)
+    say(f"{recipe.name}: on {device.type} in {resolve(recipe.precision, device)}")
     if resume:
         _restore(run)
     elif init is not None:
@@ -143,15 +145,16 @@ def _train_epoch(
         sources = [torch.Generator(run.device).manual_seed(source.initial_seed()) for source in sources]
     for replica in parts.copies:
         replica.train()
+    bfloat16 = resolve(recipe.precision, run.device) == "bfloat16"
     step = epoch * (len(training) // recipe.batch)
     total, count, said = 0.0, 0, time.monotonic()
-    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip):
+    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip, recipe.zoom):
         pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
 
         def loss_of(network: nn.Module, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
             copies = pieces[part].repeat(stage.copies, 1, 1, 1).contiguous(memory_format=torch.channels_last)
             noisy = noise.add_to(copies, sources[part])
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=bfloat16):
                 logits = network(noisy)
             return consistency_loss(logits.float(), piece_labels[part], stage.copies, stage.consistency, stage.entropy)
 
