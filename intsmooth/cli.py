@@ -14,7 +14,7 @@ from intsmooth import __version__
 from intsmooth.errors import IntsmoothError, ResourceError
 
 COMMANDS = (
-    "certify", "predict", "info", "convert", "quantize", "compare", "curve", "train", "bench", "audit", "selftest"
+    "certify", "predict", "info", "convert", "quantize", "compare", "curve", "table", "train", "bench", "audit", "selftest"
 )  # fmt: skip
 INTERRUPTED = 130
 _EXIT_CODES = (

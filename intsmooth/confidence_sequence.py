@@ -8,8 +8,8 @@ being valid in between (docs/theory.md, section 6).
 
     plan = plan_curve(sigma=0.5, dimension=3072, precision=0.02, largest_radius=2)
     run = plan.start()
-    while run.stopped is None:
-        run.update(hits, run.samples_to_next_look)
+    while run.due:
+        run.update(hits, run.due)
     certificate = plan.certificate(run, top=top)
 """
 
@@ -27,7 +27,7 @@ from intsmooth.certify import (
     checked_ancestor,
     checked_integer,
 )
-from intsmooth.enclosure import exact_fraction
+from intsmooth.enclosure import exact_fraction, exact_text
 from intsmooth.errors import InputError
 from intsmooth.records import Certificate
 from intsmooth.theorem import Ancestor
@@ -79,6 +79,28 @@ class CurvePlan:
     simultaneous: int
     largest_radius: Fraction | None
     precision: Fraction | None
+    randomized = False
+
+    @property
+    def most(self) -> int:
+        """The largest number of votes."""
+        return self.looks[-1].n
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What a results file says about the plan."""
+        limits = {"precision": self.precision, "largest_radius": self.largest_radius}
+        given = {name: exact_text(value / self.unit) for name, value in limits.items() if value is not None}
+        return given | {"max_n": self.most, "beta": exact_text(sum(look.beta for look in self.looks))}
+
+    def __str__(self) -> str:
+        settings = self.settings
+        until = ""
+        if self.precision is not None:
+            until += f", until more would add less than {settings['precision']}"
+        if self.largest_radius is not None:
+            until += f", or until radius {settings['largest_radius']} is reached"
+        return f"at most {self.most} to certify the largest radius{until}, alpha {float(self.alpha):g} per image"
 
     def start(self) -> "CurveRun":
         """The run of one image."""
@@ -100,13 +122,13 @@ class CurvePlan:
         if run.plan is not self:
             raise InputError("this run belongs to another plan; pass one that `start` of this plan returned")
         if run.stopped is None:
-            raise InputError(f"the run has not stopped after {run.n} votes; draw {run.samples_to_next_look} more first")
+            raise InputError(f"the run has not stopped after {run.n} votes; draw {run.due} more first")
         extra = {
             "bound": "confidence sequence",
             "stop": run.stopped.value,
             "looks": run.looked,
             "best_look": [run.best_look.n, run.best_hits, str(run.best_look.alpha)],
-            "max_n": self.looks[-1].n,
+            "max_n": self.most,
         }
         if self.simultaneous > 1:
             extra["simultaneous"] = self.simultaneous
@@ -131,7 +153,7 @@ class CurveRun:
         self.stopped: Stop | None = None
 
     @property
-    def samples_to_next_look(self) -> int:
+    def due(self) -> int:
         """How many votes to draw before the next decision; 0 once the run has stopped."""
         return 0 if self.stopped is not None else self.plan.looks[self.looked].n - self.n
 
@@ -142,14 +164,14 @@ class CurveRun:
         """
         n = checked_integer(n, "n", 1)
         hits = checked_integer(hits, "hits", 0, n)
-        if n > self.samples_to_next_look:
+        if n > self.due:
             raise InputError(
-                f"{n} votes come where {self.samples_to_next_look} are due until the next look"
+                f"{n} votes come where {self.due} are due until the next look"
                 + (f" (the run has stopped: {self.stopped.value})" if self.stopped else "; draw them in two parts")
             )
         self.hits += hits
         self.n += n
-        if self.samples_to_next_look == 0:
+        if self.due == 0:
             self._look()
         return self.stopped
 

@@ -8,6 +8,7 @@ import datetime
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 _TERMINAL_S = 0.1
 _LOG_S = 10.0
@@ -37,13 +38,16 @@ class Progress:
         self._shown_at = self.start if not self._terminal else float("-inf")
         self._width = 0
 
-    def advance(self, done: float, note: str = "") -> None:
-        """`done` of `total` are finished now; the line is shown if the last one is old enough, or all is done."""
+    def advance(self, done: float, note: str | Callable[[], str] = "") -> None:
+        """`done` of `total` are finished now; the line is shown if the last one is old enough, or all is done.
+
+        A note that takes time to make is given as a function, called where the line is shown.
+        """
         self.done = done
         now = self.clock()
         if now - self._shown_at >= (_TERMINAL_S if self._terminal else _LOG_S) or done >= self.total:
             self._shown_at = now
-            self._show(self.line(note))
+            self._show(self.line(note() if callable(note) else note))
 
     def line(self, note: str = "") -> str:
         """For example "120/360 images, 33 %, 45.1 images/s, 5.3 s left"."""

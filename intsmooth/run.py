@@ -8,28 +8,28 @@ import contextlib
 import json
 import pathlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Executor
 
 import numpy as np
 
 from intsmooth import __version__
 from intsmooth.certify import checked_alpha
 from intsmooth.datasets.base import Dataset
+from intsmooth.dispatch import certify_on
 from intsmooth.enclosure import exact_text
-from intsmooth.errors import DataError, ResourceError, ResultsError, within_memory
+from intsmooth.errors import DataError, ResultsError, within_memory
 from intsmooth.noise.stream import format_seed, image_digest
 from intsmooth.records import Certificate
 from intsmooth.results import Results, read_results, result_row
 from intsmooth.results_writer import ResultsWriter
+from intsmooth.sampling import Plan
 from intsmooth.smooth import BATCH_SIZE, Smooth, check_samples
-from intsmooth.vote import REHEARSAL, count_votes
+from intsmooth.tasks import Job, measure_rate
+from intsmooth.workers import Workers
 
-_AHEAD = 256  # images handed to an executor before the first of them is back
 
-
-def run_settings(smooth: Smooth, n0: int, n: int, alpha: float) -> dict[str, str]:
+def run_settings(smooth: Smooth, n0: int, alpha: float, plan: Plan) -> dict[str, str]:
     """What every row of one run says, and a resumed run must say again (results.SETTINGS)."""
     return {
         "n0": str(n0),
@@ -37,7 +37,7 @@ def run_settings(smooth: Smooth, n0: int, n: int, alpha: float) -> dict[str, str
         "sigma": exact_text(smooth.sigma),
         "law": smooth.law,
         "seed": "0x" + format_seed(smooth.seed),
-        "plan": json.dumps({"n": n}),
+        "plan": json.dumps(plan.settings),
         "model": "0x" + smooth.graph.digest,
         "unit": str(smooth.graph.unit),
     }
@@ -59,38 +59,44 @@ def certify_dataset(
     path: str | pathlib.Path,
     *,
     n0: int = 100,
-    n: int = 100_000,
+    n: int | None = None,
     alpha: float = 0.001,
     batch_size: int = BATCH_SIZE,
     executor: Executor | None = None,
     on_start: Callable[[list[dict[str, str]]], None] | None = None,
     on_row: Callable[[dict[str, str]], None] | None = None,
+    on_votes: Callable[[int, int], None] | None = None,
+    **mode,
 ) -> Results:
     """Certify every item of `dataset` into the results file `path` and return its rows.
 
     A file that holds the first rows of this very run already is continued; all that it says about images, labels,
     model, seed and settings must agree. Without an executor images are certified one after another on the threads of
-    `smooth`; with one, the images are its tasks (give `smooth` one thread where they are separate processes).
-    on_start(rows found there) is called once, on_row(row) after each new row is on disk.
+    `smooth`; with one, any of concurrent.futures' kind, its workers share them, one thread each, and large images are
+    split (docs/scale.md). n0, n, alpha, batch_size and `mode` are those of `Smooth.certify`.
+
+    on_start(rows found there) is called once, on_row(row) after each new row is on disk, and, with an executor,
+    on_votes(samples counted so far, workers) whenever a task is back.
 
     ResultsError, ResourceError: the file cannot be continued or written, or a worker was lost. DataError: an image
-    cannot be read. InputError: n0, n, alpha, or an image that does not fit the model. Rows on disk stay there
+    cannot be read. InputError: an argument of `certify`, or an image that does not fit the model. Rows on disk stay there
     whatever happens.
     """
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no labels; a results file needs them (predict and Smooth.certify do not)")
-    check_samples(n0, n, alpha, batch_size)
-    arguments = {"n0": n0, "n": n, "alpha": alpha, "batch_size": batch_size}
+    check_samples(n0, 1, alpha, batch_size)
+    plan = smooth.plan(n=n, alpha=alpha, **mode)  # wrong arguments, and slow plans, come before a file is made
+    job = Job(smooth, plan, {"n0": n0, "n": n, "alpha": alpha, "batch_size": batch_size, **mode})
     if len(dataset):
         smooth.check_image(dataset[0].image)  # before a file is made for images that do not fit
-    settings = run_settings(smooth, n0, n, alpha)
+    settings = run_settings(smooth, n0, alpha, plan)
     with ResultsWriter(path, settings) as writer:
         for i, row in enumerate(writer.rows[: len(dataset)]):
             _check_row(smooth, dataset, i, row, writer.path)
         if on_start is not None:
             on_start(writer.rows[: len(dataset)])
         numbers = range(len(writer.rows), len(dataset))
-        with contextlib.closing(_certificates(smooth, dataset, numbers, arguments, executor)) as certified:
+        with contextlib.closing(_certificates(job, dataset, numbers, executor, on_votes)) as certified:
             for i, digest, certificate, seconds in certified:
                 label = int(dataset.labels[i])
                 index = int(dataset.indices[i])
@@ -117,33 +123,16 @@ def _check_row(smooth: Smooth, dataset: Dataset, i: int, row: dict[str, str], pa
 
 
 def _certificates(
-    smooth: Smooth, dataset: Dataset, numbers: range, arguments: dict, executor: Executor | None
+    job: Job, dataset: Dataset, numbers: range, executor: Executor | None, on_votes
 ) -> Iterator[tuple[int, bytes, Certificate, float]]:
     """(number, image digest, certificate, seconds) of the items `numbers`, in that order."""
-    if executor is None:
-        for i in numbers:
-            image = smooth.check_image(dataset[i].image)
-            yield i, image_digest(image), *certify_image(smooth, image, arguments)
+    levels = (job.smooth.check_image(dataset[i].image) for i in numbers)
+    images = ((i, image_digest(image), image) for i, image in zip(numbers, levels, strict=True))
+    if executor is not None:
+        yield from certify_on(executor, job, images, len(numbers), on_votes)
         return
-    waiting: deque[tuple[int, bytes, Future]] = deque()
-    coming = iter(numbers)
-    try:
-        while True:
-            while len(waiting) < _AHEAD and (i := next(coming, None)) is not None:
-                image = smooth.check_image(dataset[i].image)
-                waiting.append((i, image_digest(image), executor.submit(certify_image, smooth, image, arguments)))
-            if not waiting:
-                return
-            i, digest, future = waiting.popleft()
-            yield i, digest, *future.result()
-    except BrokenExecutor as error:
-        raise ResourceError(
-            f"a worker was lost ({error}), perhaps for want of memory; the rows so far are safe: give the same "
-            "command again"
-        ) from error
-    finally:
-        for _, _, future in waiting:
-            future.cancel()
+    for i, digest, image in images:
+        yield i, digest, *certify_image(job.smooth, image, job.arguments)
 
 
 def certify_image(smooth: Smooth, image: np.ndarray, arguments: dict) -> tuple[Certificate, float]:
@@ -153,14 +142,13 @@ def certify_image(smooth: Smooth, image: np.ndarray, arguments: dict) -> tuple[C
     return certificate, max(0.0, time.perf_counter() - start)  # a virtual machine's clock has been seen to step back
 
 
-def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05) -> float:
-    """Samples per second here, measured on samples that no result uses; the first call compiles the kernels."""
+def rehearse(smooth: Smooth, image: np.ndarray, seconds: float = 0.05, executor: Executor | None = None) -> float:
+    """Samples per second of all threads, or of all workers of an executor; the first call compiles the kernels.
+
+    Measured on samples that no result uses.
+    """
     image = smooth.check_image(image)
-    count, elapsed = 1, 0.0
-    count_votes(smooth.engine, image, smooth.table, smooth.seed, REHEARSAL, 0, count)
-    while elapsed < seconds:
-        count *= 4
-        start = time.perf_counter()
-        count_votes(smooth.engine, image, smooth.table, smooth.seed, REHEARSAL, 0, count)
-        elapsed = time.perf_counter() - start
-    return count / elapsed
+    if executor is None:
+        return measure_rate(smooth, image, seconds)
+    with contextlib.closing(Workers(executor, Job(smooth, None, {}))) as workers:
+        return workers.rehearse(image) * workers.count

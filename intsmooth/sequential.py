@@ -11,8 +11,11 @@ Whether H_T ever reaches H*(T) is an increasing event of the votes, hence p0 is 
 
 The table H* is *checked* rather than trusted: `crossing_probability` runs the random walk through it exactly, up to
 roundings that are counted, and the table is used only if the result is at most alpha. That also lets the table spend
-what Ville's inequality leaves over. Giving up is the same test of the misses at level beta; it saves samples and is
-no claim.
+what Ville's inequality leaves over.
+
+Giving up is the same test of the misses, at level beta, against `p >= hopeful`: the share of hits that certifies at
+the last vote. A class of less probability than that would more likely than not end without a certificate, so that
+there is no use in testing its p against p0, which takes twice as long. Giving up saves samples and is no claim.
 """
 
 from dataclasses import dataclass
@@ -29,10 +32,10 @@ from intsmooth.errors import InputError
 
 LARGEST_MAX_N = 10**7
 
-# G mixes two Beta laws cut off at p0: (weight, concentration), where concentration None is Jeffreys' Beta(1/2, 1/2).
-# The wide one decides images whose votes are all but unanimous, the one centred at p0 the hard ones, which cost the
-# most samples.
-MIXTURE = ((0.2, None), (0.8, 200.0))
+# G mixes Beta laws cut off at p0: (weight, concentration), where concentration None is Jeffreys' Beta(1/2, 1/2).
+# The wide one decides images whose votes are all but unanimous, those centred at p0 the hard ones, which cost the
+# most samples; bench/stopping.py compares them with others.
+MIXTURE = ((0.1, None), (0.3, 200.0), (0.6, 2000.0))
 
 _EXACT_TIMES = 512  # the boundary is computed at every T up to here, and interpolated between times 1 % apart beyond
 _NEGLIGIBLE = 1e-25  # states of the walk this improbable are counted as crossings instead of being followed
@@ -44,7 +47,7 @@ class Decision(Enum):
 
     CONTINUE = "continue"
     CERTIFY = "certify"
-    GIVE_UP = "give up"  # the probability is below what the radius needs, at level beta
+    GIVE_UP = "give up"  # the probability is below what max_n votes could certify, at level beta
     UNDECIDED = "undecided"  # max_n votes are not enough, or cannot be any more even if all to come are hits
 
 
@@ -53,12 +56,13 @@ class StoppingTable:
     """The stopping rule for one probability p, as integers: see `decide`.
 
     certify, give_up: int32, one entry for each n in 0..max_n, non-decreasing by steps of 0 or 1; n + 1 and -1 where
-    no decision is possible. If the probability is <= p, P[CERTIFY] <= alpha_bound <= alpha; if it is >= p,
+    no decision is possible. If the probability is <= p, P[CERTIFY] <= alpha_bound <= alpha; if it is >= hopeful,
     P[GIVE_UP] <= beta_bound <= beta: whether one looks after every vote or now and then, and whatever one makes of
-    the other decisions.
+    the other decisions. hopeful: certify[max_n] / max_n, rounded down to a multiple of 2^-53.
     """
 
     p: float
+    hopeful: float
     alpha: Fraction
     beta: Fraction
     max_n: int
@@ -92,6 +96,16 @@ class SequentialTest:
         """How many votes may still be drawn."""
         return self.table.max_n - self.n
 
+    @property
+    def due(self) -> int:
+        """How many votes to draw before the next look, 0 once there is a decision: a function of the number so far.
+
+        A look costs next to nothing, but votes are counted faster many at a time: at least 8, from 1024 on up to 1.6 % more.
+        """
+        if self.decision is not Decision.CONTINUE:
+            return 0
+        return min(self.remaining, max(8, self.n // 64 // 8 * 8))
+
     def update(self, hits: int, n: int) -> Decision:
         """Take `hits` hits among `n` further votes, in chunks of any size, and decide. A decision once made stands.
 
@@ -120,11 +134,14 @@ def stopping_table(p: float, alpha: Fraction, beta: Fraction, max_n: int) -> Sto
     if not (0 < p < 1 and (p * GRID).is_integer()):
         raise InputError(f"p is {p!r}; a multiple of 2^-53 between 0 and 1 is required, so that 1 - p is exact")
     certify, alpha_bound = _checked_boundary(p, alpha, max_n)
-    misses, beta_bound = _checked_boundary(1.0 - p, beta, max_n)
-    give_up = (np.arange(max_n + 1) - misses).astype(np.int32)
+    hopeful = int(certify[max_n]) * int(GRID) // max_n / GRID
+    give_up, beta_bound = np.full(max_n + 1, -1, np.int32), 0.0
+    if hopeful < 1:  # else one miss ends the run: what is left cannot reach the end of `certify`
+        misses, beta_bound = _checked_boundary(1.0 - hopeful, beta, max_n)
+        give_up = np.minimum(np.arange(max_n + 1) - misses, certify - 1).astype(np.int32)
     for array in (certify, give_up):
         array.flags.writeable = False
-    return StoppingTable(p, alpha, beta, max_n, certify, give_up, alpha_bound, beta_bound)
+    return StoppingTable(p, hopeful, alpha, beta, max_n, certify, give_up, alpha_bound, beta_bound)
 
 
 def _checked_boundary(p: float, level: Fraction, max_n: int) -> tuple[np.ndarray, float]:

@@ -1,16 +1,19 @@
 """Smooth: a smoothed classifier, in the few lines that users and students read first."""
 
+import math
+
 import numpy as np
 
 from intsmooth.binomial import LARGEST_N
-from intsmooth.certify import certificate_from_counts, checked_alpha, checked_integer, prediction_from_counts
+from intsmooth.certify import checked_alpha, checked_integer, prediction_from_counts
 from intsmooth.enclosure import exact_fraction
 from intsmooth.engine import Engine
 from intsmooth.errors import InputError, within_memory
 from intsmooth.h5file import load
 from intsmooth.noise.law import noise_table
-from intsmooth.noise.stream import new_seed, parse_seed
+from intsmooth.noise.stream import image_digest, new_seed, parse_seed, uniform_integer
 from intsmooth.records import Certificate, Graph
+from intsmooth.sampling import choose_plan
 from intsmooth.shipped import find_model
 from intsmooth.vote import ESTIMATION, PREDICTION, SELECTION, count_votes
 
@@ -58,33 +61,54 @@ class Smooth:
         """
         image = self.check_image(x)
         check_samples(1, n, alpha, batch_size)
-        return prediction_from_counts(self._counts(image, PREDICTION, n, batch_size), alpha)
+        return prediction_from_counts(self._counts(image, PREDICTION, 0, n, batch_size), alpha)
 
     @within_memory
-    def certify(self, x, n0=100, n=100_000, alpha=0.001, batch_size=BATCH_SIZE) -> Certificate:
+    def certify(self, x, n0=100, n=None, alpha=0.001, batch_size=BATCH_SIZE, **mode) -> Certificate:
         """The prediction at x with its budget and radius, or ABSTAIN (-1) with radius 0: see the guarantee above.
 
-        n0 samples select the class, n fresh ones bound its probability (Cohen, Rosenfeld and Kolter, 2019, Certify).
-        batch_size samples are counted at a time; it changes no result.
+        n0 samples select the class, n fresh ones (100,000) bound its probability (Cohen, Rosenfeld and Kolter, 2019,
+        Certify). batch_size samples are counted at a time; it changes no result. `mode`, all at the same alpha:
+
+        target_radius=r               stop as soon as this radius is certified, or hopeless
+        precision=d, max_n=N          the largest radius, but stop when more samples would add less than d
+        bound="randomized"            or "two-class": another bound from the same n samples
+        table=t                       a CertificateTable for n and alpha: `decide` with a radius
+
+        `sampling.choose_plan` has the rest, `docs/sampling.md` says which to choose.
         """
         image = self.check_image(x)
-        check_samples(n0, n, alpha, batch_size)
-        selection = self._counts(image, SELECTION, n0, batch_size)
-        top = int(np.argmax(selection))
-        counts = self._counts(image, ESTIMATION, n, batch_size)
-        return certificate_from_counts(
-            counts[top],
-            n,
+        check_samples(n0, 1, alpha, batch_size)
+        plan = self.plan(n=n, alpha=alpha, **mode)
+        uniform = {"uniform": self.uniform(image)} if plan.randomized else {}
+        run, votes = self._draw(image, plan, n0, batch_size)
+        return plan.certificate(run, **votes, **uniform)
+
+    @within_memory
+    def decide(self, x, table, n0=100, batch_size=BATCH_SIZE) -> tuple[int, int]:
+        """(prediction, budget) at x by a CertificateTable: see the guarantee above. There is no number here but integers,
+        from the image to the budget.
+        """
+        image = self.check_image(x)
+        check_samples(n0, 1, table.alpha, batch_size)
+        plan = self.plan(alpha=table.alpha, table=table)
+        run, votes = self._draw(image, plan, n0, batch_size)
+        return plan.decide(run, votes["top"])
+
+    def plan(self, **how):
+        """How `certify` samples when it gets these arguments: `sampling.choose_plan` for this model and noise."""
+        return choose_plan(
             sigma=self.sigma,
-            dimension=image.size,
-            alpha=alpha,
+            dimension=math.prod(self.graph.input_shape),
             law=self.law,
             unit=self.graph.unit,
             tv=self.table.tv,
-            top=top,
-            selection=selection,
-            counts=counts,
+            **how,
         )
+
+    def uniform(self, image: np.ndarray) -> int:
+        """The integer in [0, 2^64) that randomizes the bound of an image, as `check_image` gives it: docs/noise.md."""
+        return uniform_integer(self.seed, image_digest(image))
 
     def check_image(self, x) -> np.ndarray:
         """x as int16 levels of the model's input shape; InputError where it is not that already, but for the type."""
@@ -108,8 +132,24 @@ class Smooth:
             )
         return np.ascontiguousarray(x.reshape(shape), dtype=np.int16)
 
-    def _counts(self, image: np.ndarray, stage: int, n: int, batch_size: int) -> list[int]:
-        return count_votes(self.engine, image, self.table, self.seed, stage, 0, n, batch_size).counts.tolist()
+    def _draw(self, image: np.ndarray, plan, n0: int, batch_size: int) -> tuple:
+        """A finished run of the plan, and the votes of both stages: dict(top, selection, counts)."""
+        selection = self._counts(image, SELECTION, 0, n0, batch_size)
+        top = int(np.argmax(selection))
+        run, counts = plan.start(), [0] * len(selection)
+        while run.due:
+            votes = self._counts(image, ESTIMATION, run.n, run.due, batch_size)
+            counts = [count + vote for count, vote in zip(counts, votes, strict=True)]
+            run.update(votes[top], run.due)
+        return run, {"top": top, "selection": selection, "counts": counts}
+
+    def _counts(self, image: np.ndarray, stage: int, first: int, n: int, batch_size: int) -> list[int]:
+        """All votes of a stage are asked for here; `tasks.Replay` answers with votes that others have counted."""
+        return count_votes(self.engine, image, self.table, self.seed, stage, first, n, batch_size).counts.tolist()
+
+    def with_threads(self, threads: int) -> "Smooth":
+        """The same on another number of threads."""
+        return _revive(self.graph, self.sigma, self.law, self.seed, self.engine.backend, threads)
 
     def __reduce__(self):
         return _revive, (self.graph, self.sigma, self.law, self.seed, self.engine.backend, self.engine.threads)

@@ -2,14 +2,15 @@
 
     plan = plan_target(0.5, sigma=0.5, dimension=3072)
     run = plan.start()
-    while run.decision is Decision.CONTINUE:
-        run.update(hits, n)            # votes drawn in chunks of any size, at most run.remaining
+    while run.due:
+        run.update(hits, run.due)      # or votes in chunks of any other size, at most run.remaining
     certificate = plan.certificate(run, top=top)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import inf, nextafter
 
 from intsmooth.certify import (
@@ -19,23 +20,45 @@ from intsmooth.certify import (
     checked_ancestor,
     checked_integer,
 )
-from intsmooth.enclosure import decimal_below, exact_fraction, float_below
+from intsmooth.enclosure import decimal_below, exact_fraction, exact_text, float_below
 from intsmooth.errors import InputError
 from intsmooth.records import Certificate
-from intsmooth.sequential import Decision, SequentialTest, StoppingTable, stopping_table, walk
+from intsmooth.sequential import Decision, SequentialTest, StoppingTable, walk
+from intsmooth.stopping_cache import cached_stopping_table
 from intsmooth.theorem import Ancestor
 
 
 @dataclass(frozen=True, eq=False)
 class TargetPlan:
-    """All that is fixed before the first vote: the radius in levels, the theorem's setting, the stopping table."""
+    """All that is fixed before the first vote: the radius as asked for, in [0,1] units, and in levels; the theorem's
+    setting; the stopping table.
+    """
 
+    radius: Fraction
     radius_levels: float
     unit: int
     model: Ancestor
     alpha: Fraction
     simultaneous: int
     table: StoppingTable
+    randomized = False
+
+    @property
+    def most(self) -> int:
+        """The largest number of votes."""
+        return self.table.max_n
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What a results file says about the plan."""
+        beta = exact_text(self.table.beta)
+        return {"target_radius": exact_text(self.radius), "max_n": self.most, "beta": beta}
+
+    def __str__(self) -> str:
+        return (
+            f"at most {self.most} to certify radius {exact_text(self.radius)}, which needs a probability above "
+            f"{self.table.p:.6f}, alpha {float(self.alpha):g} per image, beta {float(self.table.beta):g}"
+        )
 
     def start(self) -> SequentialTest:
         """The run of one image."""
@@ -101,10 +124,10 @@ def plan_target(
     """Plan to certify `radius` (in [0,1] units) at error alpha, giving up at error beta or after max_n votes.
 
     A certificate that results is wrong with probability at most alpha (alpha / simultaneous for each image, if m
-    images are to be right at once). beta is the probability of giving up on a class that does reach the radius, apart
-    from those that max_n votes leave undecided. The other arguments are those of `certificate_from_counts`. The
+    images are to be right at once). beta is the probability of giving up too soon on a class that max_n votes would
+    more likely than not certify; it claims nothing. The other arguments are those of `certificate_from_counts`. The
     radius is taken as the float at or next above it, so that the record's `radius` compares as `>= radius`. Builds
-    the stopping table, seconds at max_n = 100,000, and keeps it for the next call. Raises InputError.
+    the stopping table, seconds at max_n = 100,000, and keeps it, on disk too. Raises InputError.
     """
     asked = exact_fraction(radius, "radius")
     if asked < 0:
@@ -114,10 +137,15 @@ def plan_target(
     simultaneous = checked_integer(simultaneous, "simultaneous", 1)
     smallest = Fraction(1, 10**6) / unit  # a radius of 0 asks for any radius above 0
     radius_levels = _float_above(Fraction(_float_above(max(asked, smallest))) * unit)
-    p = model.probability(Fraction(radius_levels))
+    p = _needed(model, Fraction(radius_levels))
     return TargetPlan(
-        radius_levels, unit, model, level, simultaneous, stopping_table(p, level / simultaneous, other, max_n)
+        asked, radius_levels, unit, model, level, simultaneous, cached_stopping_table(p, level / simultaneous, other, max_n)
     )
+
+
+@lru_cache(maxsize=64)
+def _needed(model: Ancestor, radius: Fraction) -> float:
+    return model.probability(radius)
 
 
 def _float_above(value: Fraction) -> float:

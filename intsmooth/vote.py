@@ -9,7 +9,8 @@ import numpy as np
 from intsmooth.noise.stream import image_digest, stream_key
 from intsmooth.records import Votes
 
-SELECTION, ESTIMATION, PREDICTION, REHEARSAL = 0, 1, 2, 3  # rehearsal: for timing only, nothing is concluded from it
+# Rehearsal is for timing only, nothing is concluded from it; stage 4 belongs to noise.stream.uniform_integer.
+SELECTION, ESTIMATION, PREDICTION, REHEARSAL = 0, 1, 2, 3
 
 
 def count_votes(

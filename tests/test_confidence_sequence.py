@@ -22,7 +22,7 @@ def follow(plan: CurvePlan, share: float) -> CurveRun:
     """A run in which the share of hits is always the same."""
     run = plan.start()
     while run.stopped is None:
-        n = run.samples_to_next_look
+        n = run.due
         run.update(round(share * (run.n + n)) - run.hits, n)
     return run
 
@@ -54,7 +54,7 @@ def test_looks_beat_betting_where_one_looks(share):
 
 def test_without_rules_a_run_ends_with_its_votes_and_half_of_alpha():
     run = follow(plan_curve(**SETTING), 0.9)
-    assert run.stopped is Stop.EXHAUSTED and run.n == 12_800 and run.samples_to_next_look == 0
+    assert run.stopped is Stop.EXHAUSTED and run.n == 12_800 and run.due == 0
     c = run.plan.certificate(run, top=1, selection=[0, 9], counts=[1280, 11_520])
     fixed = certificate_from_counts(11_520, 12_800, sigma=0.5, dimension=3072, alpha=ALPHA / 2)
     assert (c.p_lower, c.radius, c.budget, c.prediction) == (fixed.p_lower, fixed.radius, fixed.budget, 1)
@@ -139,6 +139,6 @@ def test_a_precision_saves_most_of_the_votes():
     for p in rng.beta(3, 0.6, 20):
         run = plan.start()
         while run.stopped is None:
-            run.update(int(rng.binomial(run.samples_to_next_look, p)), run.samples_to_next_look)
+            run.update(int(rng.binomial(run.due, p)), run.due)
         votes.append(run.n)
     assert np.mean(votes) < 35_000

@@ -125,43 +125,49 @@ def test_predictions(probabilities, n):
 
 
 @pytest.mark.parametrize("law", ["rounded", "discrete"])
-@pytest.mark.parametrize("chunk", [1, 16])
-def test_target_radius(law, chunk):
-    """At the probability that the radius needs, and below, certificates are rare; there and above, so is giving up."""
+@pytest.mark.parametrize(
+    "chunk, runs", [(1, RUNS // 10), (16, RUNS), pytest.param(1, RUNS, marks=pytest.mark.slow)]
+)
+def test_target_radius(law, chunk, runs):
+    """At the probability that the radius needs, and below, certificates are rare; where max_n votes would more likely than
+    not certify, giving up is."""
     max_n = 512
     plan = plan_target("0.5", sigma="0.5", dimension=64, unit=16, law=law, max_n=max_n, alpha=ALPHA, beta=0.01)
     looks = np.arange(chunk, max_n + 1, chunk)
     assert plan.table.alpha_bound <= ALPHA and plan.table.beta_bound <= 0.01
-    for p in (plan.table.p, plan.table.p - 0.01, plan.table.p + 0.01):
+    for p in (plan.table.p, plan.table.p - 0.01, plan.table.hopeful, plan.table.hopeful + 0.01):
         rng = np.random.default_rng(chunk)
-        hits = np.zeros(RUNS, np.int32)
-        fate = np.zeros(RUNS, np.int8)
+        hits = np.zeros(runs, np.int32)
+        fate = np.zeros(runs, np.int8)
         for n in looks:
-            hits += rng.binomial(chunk, p, RUNS).astype(np.int32)
+            hits += rng.binomial(chunk, p, runs).astype(np.int32)
             going = fate == 0
             fate[going & (hits >= plan.table.certify[n])] = 1
             fate[going & (hits <= plan.table.give_up[n])] = -1
         if p <= plan.table.p:
-            assert at_most(int((fate == 1).sum()), ALPHA), p
-        if p >= plan.table.p:
-            assert at_most(int((fate == -1).sum()), 0.01), p
-        if p == plan.table.p and chunk == 1:
-            assert (fate == 1).sum() > RUNS * ALPHA / 2  # looking after every vote, the level is used
+            assert at_most(int((fate == 1).sum()), ALPHA, runs), p
+        if p >= plan.table.hopeful:
+            assert at_most(int((fate == -1).sum()), 0.01, runs), p
+        if p == plan.table.p and chunk == 1 and runs == RUNS:
+            assert (fate == 1).sum() > runs * ALPHA / 2  # looking after every vote, the level is used
 
 
 def test_target_radius_by_its_driver():
     """The same with the objects that a driver uses, and with its futility rule."""
     plan = plan_target("0.5", sigma="0.5", dimension=64, unit=16, max_n=64, alpha="0.01", beta="0.05")
-    votes = np.random.default_rng(11).random((RUNS // 5, 64)) < plan.table.p
-    wrong = given_up = 0
-    for row in votes.reshape(-1, 16, 4).sum(axis=2).tolist():
-        run = SequentialTest(plan.table)
-        for hits in row:
-            if run.update(hits, 4) is not Decision.CONTINUE:
-                break
-        wrong += plan.certificate(run).prediction != ABSTAIN
-        given_up += run.decision is Decision.GIVE_UP
-    assert at_most(wrong, 0.01, RUNS // 5) and at_most(given_up, 0.05, RUNS // 5)
+    uniforms = np.random.default_rng(11).random((RUNS // 5, 64))
+
+    def fates(p: float) -> list[SequentialTest]:
+        runs = []
+        for row in (uniforms < p).reshape(-1, 16, 4).sum(axis=2).tolist():
+            runs.append(SequentialTest(plan.table))
+            for hits in row:
+                if runs[-1].update(hits, 4) is not Decision.CONTINUE:
+                    break
+        return runs
+
+    assert at_most(sum(plan.certificate(run).prediction != ABSTAIN for run in fates(plan.table.p)), 0.01, RUNS // 5)
+    assert at_most(sum(run.decision is Decision.GIVE_UP for run in fates(plan.table.hopeful)), 0.05, RUNS // 5)
 
 
 def stops(plan: CurvePlan, paths: np.ndarray) -> list[float]:
@@ -170,7 +176,7 @@ def stops(plan: CurvePlan, paths: np.ndarray) -> list[float]:
     for path in paths.tolist():
         run = plan.start()
         for before, after in pairwise([0, *path]):
-            if run.update(after - before, run.samples_to_next_look) is not None:
+            if run.update(after - before, run.due) is not None:
                 break
         radii.append(plan.certificate(run).radius_levels)
     return radii

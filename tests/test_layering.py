@@ -23,6 +23,10 @@ ALLOWED = {
     "engine": {"errors", "records", "kernels", "reference", "noise", "overflow", "plan", "lowering"},
     "certify": STATISTICS,
     "report": STATISTICS | {"certify"},
+    "executors": {"errors", "engine"},
+    "tasks": {"errors", "records", "vote", "sampling", "smooth", "__version__"},
+    "workers": {"errors", "executors", "tasks"},
+    "dispatch": {"errors", "records", "tasks", "workers"},
 }
 
 

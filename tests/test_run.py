@@ -183,17 +183,17 @@ def test_an_interruption_keeps_what_was_done(tmp_path, expected, pool):
     assert timeless(path) == expected
 
 
-def die(smooth, image, arguments):
+def die(*_):
     os._exit(1)
 
 
 def test_a_lost_worker_costs_nothing_but_time(tmp_path, expected, monkeypatch):
-    import intsmooth.run
+    import intsmooth.dispatch
 
     path = tmp_path / "a.tsv"
     certify_dataset(small_smooth(), small_dataset().select(limit=3), path, n=200)
     with monkeypatch.context() as patch:
-        patch.setattr(intsmooth.run, "certify_image", die)
+        patch.setattr(intsmooth.dispatch, "certify_images", die)
         with ProcessPoolExecutor(2) as pool, pytest.raises(ResourceError, match="a worker was lost"):
             certify_dataset(small_smooth(), small_dataset(), path, n=200, executor=pool)
     assert timeless(path) == expected[:4]

@@ -7,18 +7,18 @@ import argparse
 import math
 import pathlib
 import sys
-import time
 
 from intsmooth.commands import options
 from intsmooth.noise.stream import format_seed
-from intsmooth.progress import Progress, duration
-from intsmooth.report import percent, wilson_interval
 
 SUMMARY = "certify the images of a data set"
 EXAMPLES = (
     "certify digits",
     "certify digits --max 50 --n 100000 --plot curve.png",
     "certify model.h5 --data cifar10 --every 20 --max 500 --sigma 0.25 --out results.tsv",
+    "certify cifar10-resnet20-s0.25 --data cifar10 --every 20 --target-radius 0.5",
+    "certify cifar10-resnet20-s0.25 --data cifar10 --every 20 --precision 0.02 --max-n 100000",
+    "certify model.h5 --data cifar10 --dask tcp://10.0.0.1:8786",
 )
 _DIGITS_N, _N = 10_000, 100_000
 
@@ -33,12 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n", type=int, help=f"samples that certify it (default: {_N}; {_DIGITS_N} for the bundled digits)"
     )
+    options.add_sampling_options(parser)
     parser.add_argument(
-        "--alpha", type=float, default=0.001, help="probability of a wrong statement, per image (default: 0.001)"
+        "--alpha", type=float, help="probability of a wrong statement, per image (default: 0.001, or that of --table)"
     )
     options.add_engine_options(parser)
+    options.add_worker_options(parser)
     parser.add_argument(
-        "--out", metavar="FILE", help="results file (default: named after model and n, in the current folder)"
+        "--out", metavar="FILE", help="results file (default: named after model and samples, in the current folder)"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the certified-accuracy curve (needs matplotlib)")
     parser.add_argument(
@@ -48,7 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Certify, with progress on standard error and the summary on standard output."""
+    with options.open_workers(arguments) as executor:
+        return _certify(arguments, executor)
+
+
+def _certify(arguments: argparse.Namespace, executor) -> int:
     from intsmooth.audit.selftest import quick_check
+    from intsmooth.commands.watch import Watch
     from intsmooth.convert.load import load_model
     from intsmooth.curve import figure_class, plot_curves
     from intsmooth.report import format_summary, summarize
@@ -62,25 +70,33 @@ def run(arguments: argparse.Namespace) -> int:
     graph = load_model(path, **options.input_options(arguments))
     dataset = options.select_data(arguments, path, graph)
     sigma = options.sigma_of(arguments, graph)
-    n = arguments.n if arguments.n is not None else _DIGITS_N if dataset.name.startswith("digits") else _N
-    out = pathlib.Path(arguments.out or f"{path.stem}-n{n}.tsv")
+    mode = options.sampling_options(arguments)
+    if arguments.n is None and mode.keys() <= {"bound"} and dataset.name.startswith("digits"):
+        mode["n"] = _DIGITS_N
+    out = pathlib.Path(arguments.out or f"{path.stem}-{_mode_name(mode)}.tsv")
     seed = arguments.seed or recorded_seed(out)
     options.announce_compilation(arguments.backend)
     smooth = Smooth(graph, sigma, law=arguments.law, seed=seed, backend=arguments.backend, threads=arguments.threads)
     quick_check(smooth.table, math.prod(graph.input_shape), smooth.seed, arguments.backend)
-    print(_heading(smooth, path, dataset, arguments.n0, n, arguments.alpha, out), flush=True)
-    watch = _Watch(smooth, dataset, arguments.n0 + n)
+    mode["alpha"] = arguments.alpha
+    if mode["alpha"] is None:
+        mode["alpha"] = mode["table"].alpha if "table" in mode else 0.001
+    plan = smooth.plan(**mode)
+    print(_heading(smooth, path, dataset, arguments.n0, plan, out), flush=True)
+    samples = (arguments.n0 + plan.start().due, arguments.n0 + plan.most)
+    watch = Watch(smooth, dataset, samples, arguments.n0, executor)
     try:
         results = certify_dataset(
             smooth,
             dataset,
             out,
             n0=arguments.n0,
-            n=n,
-            alpha=arguments.alpha,
             batch_size=arguments.batch_size,
+            executor=executor,
             on_start=watch.start,
             on_row=watch.row,
+            on_votes=watch.votes,
+            **mode,
         )
     except KeyboardInterrupt:
         watch.close()
@@ -88,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     finally:
         watch.close()
-    print(format_summary(summarize(results, arguments.radii)))
+    radii = arguments.radii or ((float(plan.radius),) if "target_radius" in mode else None)
+    print(format_summary(summarize(results, radii)))
     print(f"{watch.speed()}\nresults: {out.resolve()}")
     if arguments.plot:
         plot_curves([results], arguments.plot)
@@ -96,7 +113,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _heading(smooth, path: pathlib.Path, dataset, n0: int, n: int, alpha: float, out: pathlib.Path) -> str:
+def _mode_name(mode: dict) -> str:
+    """The part of a results file's name that says how it was sampled, for example "n100000" or "r0.5"."""
+    if "table" in mode:
+        return f"n{mode['table'].n}-table"
+    if "target_radius" in mode:
+        return f"r{mode['target_radius']}"
+    if mode.keys() & {"precision", "largest_radius", "max_n"}:
+        return "curve"
+    return f"n{mode.get('n', _N)}" + (f"-{mode['bound']}" if "bound" in mode else "")
+
+
+def _heading(smooth, path: pathlib.Path, dataset, n0: int, plan, out: pathlib.Path) -> str:
     """What is going to happen, in a few lines."""
     graph, sigma = smooth.graph, f"{float(smooth.sigma):g} = {float(smooth.table.sigma):g} levels"
     shape, levels = " x ".join(map(str, graph.input_shape)), f"{graph.levels[0]} to {graph.levels[1]}"
@@ -104,60 +132,7 @@ def _heading(smooth, path: pathlib.Path, dataset, n0: int, n: int, alpha: float,
         f"model    {path} ({graph.digest[:16]})",
         f"data     {dataset.name}: {len(dataset)} images of {shape}, levels {levels}",
         f"noise    {smooth.law}, sigma {sigma}, seed {format_seed(smooth.seed)}",
-        f"samples  {n0} to select a class, {n} to certify it, alpha {alpha:g} per image",
+        f"samples  {n0} to select a class, {plan}",
         f"results  {out}",
     )
     return "\n".join(lines)
-
-
-class _Watch:
-    """Tells what a run does while it runs: an estimate first, then a line of progress."""
-
-    def __init__(self, smooth, dataset, samples: int):
-        self.smooth, self.dataset, self.samples = smooth, dataset, samples
-        self.rows = self.found = self.right = 0
-        self.progress = None
-        self.elapsed = 0.0
-
-    def start(self, rows: list[dict[str, str]]) -> None:
-        """Called when the results file is open; `rows` are in it already."""
-        self.rows = self.found = len(rows)
-        self.right = sum(row["correct"] == "1" for row in rows)
-        left = len(self.dataset) - len(rows)
-        if rows:
-            print(f"{len(rows)} images are in the results file already, {max(left, 0)} are left", file=sys.stderr)
-        if left > 0:
-            from intsmooth.run import rehearse
-
-            rate = rehearse(self.smooth, self.dataset[len(rows)].image)
-            expected = duration(left * self.samples / rate)
-            print(f"expected time {expected}, at {rate:,.0f} samples/s", file=sys.stderr)
-            self.progress = Progress(len(self.dataset), done=len(rows))
-            self.begin = time.monotonic()
-
-    def row(self, row: dict[str, str]) -> None:
-        """Called when one more row is on disk."""
-        self.rows += 1
-        self.right += row["correct"] == "1"
-        low, high = wilson_interval(self.right, self.rows)
-        samples = self.progress.rate() * self.samples
-        note = (
-            f"{samples:,.0f} samples/s, right {percent(self.right, self.rows)} % ({100 * low:.1f} to {100 * high:.1f})"
-        )
-        self.progress.advance(self.rows, note)
-        self.elapsed = time.monotonic() - self.begin
-
-    def speed(self) -> str:
-        """Images and samples per second of what this run did."""
-        new = self.rows - self.found
-        if not new:
-            return "nothing was left to do: all of these images were in the results file already"
-        return (
-            f"{new} images in {duration(self.elapsed)}: {new / self.elapsed:,.1f} images/s, "
-            f"{new * self.samples / self.elapsed:,.0f} samples/s"
-        )
-
-    def close(self) -> None:
-        """End the line of progress."""
-        if self.progress is not None:
-            self.progress.close()

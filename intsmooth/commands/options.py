@@ -7,6 +7,7 @@ import sys
 
 from intsmooth.datasets import NAMES, Dataset, open_dataset
 from intsmooth.errors import InputError
+from intsmooth.fixed_plan import BOUNDS
 from intsmooth.progress import DownloadProgress
 from intsmooth.records import Graph
 
@@ -66,6 +67,33 @@ def add_noise_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", help="an integer or hexadecimal text (default: fresh, and recorded)")
 
 
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """--bound, --target-radius, --precision, --max-n, --largest-radius, --beta, --table: see docs/sampling.md."""
+    group = parser.add_argument_group("how to sample", "by default --n samples for every image; docs/sampling.md")
+    group.add_argument(
+        "--bound", choices=BOUNDS, help="with --n: the bound on the class's probability (default: clopper-pearson)"
+    )
+    group.add_argument("--target-radius", metavar="R", help="certify this radius or nothing; stop when that is decided")
+    group.add_argument(
+        "--precision", metavar="D", help="the largest radius; stop when more samples would add less than this"
+    )
+    group.add_argument("--max-n", type=int, metavar="N", help="samples at most where a run may stop (default: 100000)")
+    group.add_argument("--largest-radius", metavar="R", help="the largest radius; stop when this one is reached")
+    group.add_argument(
+        "--beta", metavar="B", help="where a run may stop: probability of giving up too soon (default: 0.01)"
+    )
+    group.add_argument("--table", metavar="FILE", help="certify by a table that `intsmooth table` wrote, integers only")
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict:
+    """What add_sampling_options declares and the user gave, --n included, as `Smooth.certify` takes it."""
+    from intsmooth.certificate_table import load_table
+
+    names = ("n", "bound", "target_radius", "precision", "max_n", "largest_radius", "beta")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return given if arguments.table is None else given | {"table": load_table(arguments.table)}
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """--backend, --threads, --batch-size."""
     parser.add_argument(
@@ -75,6 +103,28 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=4096, metavar="N", help="samples counted at a time; changes no result"
     )
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """--workers, --dask, --mpi: who does the work, docs/scale.md; the results are the same."""
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="N processes of one thread each, instead of threads (or of --dask local)"
+    )
+    parser.add_argument(
+        "--dask", metavar="ADDRESS", help="the workers of a dask cluster: its scheduler's address, or local to start one"
+    )
+    parser.add_argument(
+        "--mpi", action="store_true", help="the processes of: mpiexec -n N python -m mpi4py.futures -m intsmooth ..."
+    )
+
+
+def open_workers(arguments: argparse.Namespace):
+    """A context with the executor that --workers, --dask and --mpi ask for, or None."""
+    from intsmooth.executors import open_executor
+
+    if arguments.threads is not None and (arguments.workers or arguments.dask or arguments.mpi):
+        raise InputError("--threads is given beside --workers, --dask or --mpi, whose workers have one each: leave it out")
+    return open_executor(arguments.workers, arguments.dask, arguments.mpi)
 
 
 def data_name(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) -> str:

@@ -19,6 +19,7 @@ from intsmooth.errors import InputError
 NONCE_TAG = int.from_bytes(b"ints", "little")  # first word of every nonce
 SEED_BYTES = 32
 DIGEST_BYTES = 32
+RANDOMIZATION = 4  # the stage that draws no samples
 _IMAGE_DOMAIN = b"intsmooth image"  # BLAKE2b's `person` field keeps the two uses of the hash apart
 _KEY_DOMAIN = b"intsmooth key"
 
@@ -42,7 +43,8 @@ def image_digest(image) -> bytes:
 def stream_key(seed: bytes, digest: bytes, stage: int) -> np.ndarray:
     """The ChaCha20 key of one image and stage, uint32[8]: BLAKE2b keyed with the seed, over digest and stage.
 
-    seed: 32 bytes; digest: 32 bytes (image_digest); stage: 0 selection, 1 estimation, 2 prediction, at most 2^64 - 1.
+    seed: 32 bytes; digest: 32 bytes (image_digest); stage: 0 selection, 1 estimation, 2 prediction, 3 rehearsal, 4
+    randomization, at most 2^64 - 1.
     Raises InputError.
     """
     for name, value, size in (("seed", seed, SEED_BYTES), ("digest", digest, DIGEST_BYTES)):
@@ -53,6 +55,16 @@ def stream_key(seed: bytes, digest: bytes, stage: int) -> np.ndarray:
     message = bytes(digest) + stage.to_bytes(8, "little")
     key = hashlib.blake2b(message, key=bytes(seed), digest_size=32, person=_KEY_DOMAIN).digest()
     return np.frombuffer(key, dtype="<u4").astype(np.uint32)
+
+
+def uniform_integer(seed: bytes, digest: bytes) -> int:
+    """An image's uniform integer in [0, 2^64), for the randomized bound: the first 8 bytes of its key of stage 4.
+
+    That key is used for nothing else, so the integer is independent of every sample as far as one stage's samples are
+    of another's. seed, digest: 32 bytes each. Raises InputError.
+    """
+    low, high = stream_key(seed, digest, RANDOMIZATION)[:2].tolist()
+    return low | high << 32
 
 
 def new_seed() -> bytes:
