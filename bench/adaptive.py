@@ -33,7 +33,7 @@ from intsmooth.smooth import Smooth
 from intsmooth.vote import ESTIMATION, SELECTION
 
 SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", FOLDER.parents[1] / "shared"))
-SEED, N0, FIXED_N, PRECISION = 2024, 100, 100_000, "0.02"
+SEED, N0, FIXED_N, MAX_N, PRECISION = 2024, 100, 100_000, 100_000, "0.02"
 # Mean samples to decide, published; their models differ from ours, so STOPPING.md has the rules on the same images.
 LITERATURE = {
     "betting, Voracek (2024), sigma 1, r = 0.5": 531,
@@ -66,8 +66,9 @@ def each(dataset: Dataset, what, work) -> list:
 
 def decide(smooth: Smooth, dataset: Dataset, radius: str) -> list[tuple[Certificate, int]]:
     """The certificate and the label of every image."""
-    smooth.certify(dataset[0].image, target_radius=radius)  # makes the stopping table, once
-    return each(dataset, f"radius {radius}", lambda x, label: (smooth.certify(x, n0=N0, target_radius=radius), label))
+    mode = {"n0": N0, "target_radius": radius, "max_n": MAX_N}
+    smooth.certify(dataset[0].image, **mode)  # makes the stopping table, once
+    return each(dataset, f"radius {radius}", lambda x, label: (smooth.certify(x, **mode), label))
 
 
 def target_row(radius: str, decided: list[tuple[Certificate, int]]) -> list[str]:

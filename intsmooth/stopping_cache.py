@@ -24,6 +24,14 @@ from intsmooth.sequential import StoppingTable, stopping_table
 _HEAD = b"intsmooth stopping table 1\n"
 
 
+_listeners = []
+
+
+def when_building(listener) -> None:
+    """Call listener() once, before the first table is made that no cache holds."""
+    _listeners.append(listener)
+
+
 def cache_folder() -> pathlib.Path:
     """Where this user's caches are: INTSMOOTH_CACHE_DIR, or the system's usual folder for caches."""
     if folder := os.environ.get("INTSMOOTH_CACHE_DIR"):
@@ -42,6 +50,8 @@ def cached_stopping_table(p: float, alpha: Fraction, beta: Fraction, max_n: int)
     if path is not None:
         with contextlib.suppress(OSError, ValueError):
             return decode(path.read_bytes(), p, alpha, beta, max_n)
+    while _listeners:
+        _listeners.pop()()
     table = stopping_table(p, alpha, beta, max_n)
     if path is not None:
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@
     dynamic    no floating-point flag is raised while votes are counted
     equality   the compiled kernels equal their naive twins to the last bit
     noise      the noise follows its law
+    certificate  by table, counts become a budget without a float; its entries are what they have to be
 
 docs/audit.md says how each works and what it cannot show.
 """
@@ -18,22 +19,29 @@ import numpy as np
 
 from intsmooth import __version__
 from intsmooth.audit.finding import Finding, Report
+from intsmooth.certificate_table import CertificateTable
 from intsmooth.errors import InputError, ModelError
 from intsmooth.noise.law import noise_table
 from intsmooth.noise.stream import new_seed
 from intsmooth.records import Graph
 
-CHECKS = ("graph", "overflow", "code", "dynamic", "equality", "noise")
+CHECKS = ("graph", "overflow", "code", "dynamic", "equality", "noise", "certificate")
 
 
 def audit(
-    graph: Graph, sigma: Fraction, law: str = "rounded", images: np.ndarray | None = None, seed: bytes | None = None
+    graph: Graph,
+    sigma: Fraction,
+    law: str = "rounded",
+    images: np.ndarray | None = None,
+    seed: bytes | None = None,
+    certificates: CertificateTable | None = None,
 ) -> Report:
     """All checks of a model on this machine.
 
     graph:  a validated Graph; sigma: noise parameter in [0, 1] units, exact; law: "rounded" or "discrete"
     images: integer levels (N, *input shape), a few of them; random ones where None
     seed:   32 bytes for everything random, fresh where None; the report names it
+    certificates: the table that will be used; a small one, made here, where None
 
     Raises InputError for images that do not fit. A model that planning refuses, and a check that cannot be made for
     want of numba, fail in the report instead of raising.
@@ -55,7 +63,7 @@ def audit(
         "images": f"{len(images)}",
         **_machine(),
     }
-    return Report(head, _findings(graph, images.astype(np.int16), table, seed, rng))
+    return Report(head, _findings(graph, images.astype(np.int16), table, seed, rng, certificates))
 
 
 def _machine() -> dict[str, str]:
@@ -71,7 +79,7 @@ def _machine() -> dict[str, str]:
     return head | {"numba": numba.__version__, "llvmlite": llvmlite.__version__, "kernels": ISA}
 
 
-def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng) -> list[Finding]:
+def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng, certificates) -> list[Finding]:
     from intsmooth.audit.equality import input_batch
     from intsmooth.audit.overflow import check_overflow
     from intsmooth.engine import Engine
@@ -88,7 +96,7 @@ def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng) -> list
             *(Finding(name, "not checked", False, "nothing could be run", [str(error)]) for name in others),
         ]
     findings = {"overflow": overflow}
-    for name, check in _checks(graph, engine, images, levels, table, seed).items():
+    for name, check in _checks(graph, engine, images, levels, table, seed, certificates).items():
         findings[name] = check()
     return [findings[name] for name in CHECKS]
 
@@ -104,12 +112,19 @@ def warm_up(engine, image: np.ndarray, table) -> None:
     sample_noise(table, key, 0, 1, image.size)
 
 
-def _checks(graph, engine, images, levels, table, seed) -> dict[str, Callable[[], Finding]]:
+def _checks(graph, engine, images, levels, table, seed, certificates) -> dict[str, Callable[[], Finding]]:
+    from intsmooth.audit.certificate import check_certificate
     from intsmooth.audit.code import check_code
     from intsmooth.audit.dynamic import check_dynamic
     from intsmooth.audit.equality import check_equality
     from intsmooth.audit.graph import check_graph
     from intsmooth.audit.noise import check_noise
+    from intsmooth.smooth import Smooth
+
+    def by_table() -> Finding:
+        smooth = Smooth(graph, table.sigma / graph.unit, law=table.law, seed=seed, threads=1)
+        smooth.engine = engine
+        return check_certificate(smooth, images[0], certificates)
 
     return {
         "graph": lambda: check_graph(graph, levels),
@@ -117,4 +132,5 @@ def _checks(graph, engine, images, levels, table, seed) -> dict[str, Callable[[]
         "dynamic": lambda: check_dynamic(engine, images[0], table, seed),
         "equality": lambda: check_equality(engine, images, table, seed),
         "noise": lambda: check_noise(table),
+        "certificate": by_table,
     }

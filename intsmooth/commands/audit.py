@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
     options.add_data_options(parser)
     options.add_noise_options(parser)
+    parser.add_argument("--table", metavar="FILE", help="the certificate table in use (default: a small one, made here)")
     parser.add_argument("--json", action="store_true", help="all details, for programs")
 
 
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 if every check passed, 1 if one failed."""
     from intsmooth import h5file
     from intsmooth.audit import audit
+    from intsmooth.certificate_table import load_table
     from intsmooth.enclosure import exact_fraction
     from intsmooth.noise.stream import parse_seed
     from intsmooth.shipped import find_model
@@ -36,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     graph = h5file.load(path)
     sigma = exact_fraction(options.sigma_of(arguments, graph), "sigma")
     seed = parse_seed(arguments.seed) if arguments.seed is not None else None
-    report = audit(graph, sigma, arguments.law, _images(arguments, path, graph), seed)
+    table = load_table(arguments.table) if arguments.table is not None else None
+    report = audit(graph, sigma, arguments.law, _images(arguments, path, graph), seed, table)
     print(report.json() if arguments.json else report.text())
     return 0 if report.passed else FAILED
 

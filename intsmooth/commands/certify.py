@@ -81,6 +81,7 @@ def _certify(arguments: argparse.Namespace, executor) -> int:
     mode["alpha"] = arguments.alpha
     if mode["alpha"] is None:
         mode["alpha"] = mode["table"].alpha if "table" in mode else 0.001
+    options.announce_stopping_table()
     plan = smooth.plan(**mode)
     print(_heading(smooth, path, dataset, arguments.n0, plan, out), flush=True)
     samples = (arguments.n0 + plan.start().due, arguments.n0 + plan.most)

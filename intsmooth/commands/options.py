@@ -168,6 +168,14 @@ def radii_list(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is no comma-separated list of numbers") from error
 
 
+def announce_stopping_table() -> None:
+    """Say so, once, if a stopping table must be computed before the first sample."""
+    from intsmooth.stopping_cache import when_building
+
+    text = "computing the stopping rule of this radius, some seconds; the next run finds it in the cache"
+    when_building(lambda: print(text, file=sys.stderr, flush=True))
+
+
 def announce_compilation(backend: str) -> None:
     """Say so, once, if kernels must be compiled before anything else can happen."""
     if backend == "numba":
