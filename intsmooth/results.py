@@ -139,7 +139,7 @@ def read_results(path: str | pathlib.Path) -> Results:
     results = Results(path.stem, dict(zip(names, values, strict=True)))
     try:
         if not np.isfinite(results.radius).all() or not ((results.radius >= 0) & (results.radius <= MAX_RADIUS)).all():
-            raise ValueError(f"a radius is negative, not finite or beyond {MAX_RADIUS}")
+            raise ValueError(f"a radius is negative or not finite, or beyond {MAX_RADIUS}")
         if results.unit is not None and not 1 <= results.unit < 2**16:
             raise ValueError(f"unit is {results.unit}, not 1 to 65535")
         _ = results.correct, results.predict

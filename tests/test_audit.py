@@ -79,6 +79,9 @@ def test_a_sound_model_passes(report):
 
 def test_json_says_the_same(report):
     read = json.loads(report.json())
+    assert set(read) >= {"format", "model", "noise", "seed", "images", "intsmooth", "sources", "cpu", "llvm", "kernels"}
+    assert all(finding["evidence"].keys() == {"kind", "holds_for"} for finding in read["findings"])
+    assert read["sources"] == audit_package.source_digest() and len(read["sources"]) == 64
     assert read["passed"] and [f["name"] for f in read["findings"]] == list(audit_package.CHECKS)
     layers = {layer["node"]: layer for layer in read["findings"][1]["details"]["layers"]}
     assert len(layers["conv2d_1"]["proved"]) == len(layers["conv2d_1"]["margin_bits"]) == 8

@@ -313,9 +313,9 @@ def flood_of_long_names() -> bytes:
 )
 def test_floods_are_refused_in_bounded_time_and_memory(flood):
     data = flood()
-    before, start = fuzz.peak_memory(), time.perf_counter()
+    before, start = fuzz.peak_memory(), time.process_time()
     refused(data)
-    assert time.perf_counter() - start < fuzz.MAX_SECONDS
+    assert time.process_time() - start < fuzz.MAX_SECONDS
     assert fuzz.peak_memory() - before < 2**28
 
 
