@@ -35,7 +35,9 @@ def flip_bytes(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
             size = rng.choice((2, 4, 8))
             at -= at % size
             old = int.from_bytes(file[at : at + size], "little")
-            value = rng.choice((rng.choice(EDGES), rng.randrange(max(len(data) // 4, 1)) * 4, old + 8, old - 1, old * 2))
+            value = rng.choice(
+                (rng.choice(EDGES), rng.randrange(max(len(data) // 4, 1)) * 4, old + 8, old - 1, old * 2)
+            )
             file[at : at + size] = (value % 256**size).to_bytes(size, "little")
         elif kind == 5:  # a block from elsewhere, in this file or in another
             source = data if rng.randrange(4) else rng.choice(others)

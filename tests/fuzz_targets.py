@@ -68,7 +68,9 @@ class ModelFile(Target):
 
     def seeds(self):
         rng = np.random.default_rng(0)
-        small, conv, every = (h5file.encode(model(rng)) for model in (smallest, models.tiny_conv, models.every_operator))
+        small, conv, every = (
+            h5file.encode(model(rng)) for model in (smallest, models.tiny_conv, models.every_operator)
+        )
         self.digests = {h5file.decode(data).digest for data in (small, conv, every)}
         return [small] * 4 + [conv] * 2 + [every]  # small files are quicker, and most of their bytes matter
 
@@ -129,7 +131,9 @@ class ResultsFile(OnDisk):
             row |= {"time": "0:00:01.5", "image": "0x" + "ab" * 32, "counts": "[1,2,997]", "extra": "{}"}
             rows.append("\t".join(row[name] for name in COLUMNS))
         ours = "\n".join(["\t".join(COLUMNS), *rows, ""])
-        theirs = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t1.53\t1\t0:00:15.9\n20\t8\t-1\t0.0\t0\t0:00:15.8\n"
+        theirs = (
+            "idx\tlabel\tpredict\tradius\tcorrect\ttime\n0\t3\t3\t1.53\t1\t0:00:15.9\n20\t8\t-1\t0.0\t0\t0:00:15.8\n"
+        )
         return [ours.encode(), theirs.encode()]
 
     def mutate(self, rng):
@@ -178,11 +182,12 @@ class TfliteFile(Imported):
         weights = dense.constant(np.ones((3, 4), np.int8), scale=0.1)
         dense.y("FULLY_CONNECTED", [dense.x, weights, -1], (1, 3), "FullyConnectedOptions", FusedActivationFunction=0)
         large = [networks.small_model(), networks.moving_model()]
-        self.builders = [(relu, ([x], [y]))] * 4 + [(one.model, ([one.x], [one.result])) for one in [dense] * 5 + large]
+        self.builders = [(relu, ([x], [y]))] * 12  # small files are quicker, and most of their bytes matter
+        self.builders += [(one.model, ([one.x], [one.result])) for one in [dense] * 10 + large]
         return [builder.build(*ends) for builder, ends in self.builders]
 
     def mutate(self, rng):
-        if rng.randrange(4):
+        if rng.randrange(8):
             return super().mutate(rng)
         return fuzz_mutations.change_parts(*rng.choice(self.builders), rng)
 
@@ -211,8 +216,7 @@ class OnnxFile(Imported):
             one(lambda b, x: b.layer("MaxPool", [x], kernel_shape=[2, 2], strides=[1, 1])),
             one(lambda b, x: b.layer("Transpose", [x], perm=[0, 2, 3, 1])),
             one(lambda b, x: b.integer(b.node("Concat", [b.real(x), b.real(x)], axis=1))),
-            networks.network(),
-        ]
+        ] * 3 + [networks.network()]  # small files are quicker, and most of their bytes matter
         self.protos = [onnx.ModelProto.FromString(data) for data in valid]
         return valid
 

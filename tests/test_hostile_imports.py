@@ -107,7 +107,9 @@ def test_tflite(case):
         tflite_importer.load(make())
 
 
-@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "/etc/passwd", "..", "a\\..\\b", "C:", "x\0y", "\x1b[2J", "x" * 3000])
+@pytest.mark.parametrize(
+    "name", ["../../etc/cron.d/x", "/etc/passwd", "..", "a\\..\\b", "C:", "x\0y", "\x1b[2J", "x" * 3000]
+)
 def test_names_with_tricks_in_a_tflite_model_become_plain_ones(name):
     model = ModelBuilder()
     x = model.tensor((1, 4), scale=0.1, zero_point=-128)
