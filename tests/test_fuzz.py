@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -85,6 +87,20 @@ def test_every_kind_of_fault_is_a_finding(name, tmp_path, monkeypatch, capfd):
     assert fuzz.watched(Faulty(fault), 100, seed=1, first=0) == 1
     assert words in capfd.readouterr().err
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"\1"]
+
+
+def test_the_page_of_faults_names_tests_that_exist():
+    page = pathlib.Path(__file__).parents[1] / "docs" / "faults.md"
+    if not page.exists():
+        pytest.skip("docs/ is not part of this installation")
+    named, file = [], ""
+    for text in re.findall(r"`([^`]*test_\w+[^`]*)`", page.read_text(encoding="utf-8")):
+        file, _, test = text.rpartition("::") if "::" in text else (file, "", text)
+        if test.startswith("test_") and not test.endswith(".py"):
+            named.append((file, test))
+    assert len(named) > 50
+    for file, test in named:
+        assert f"def {test}(" in page.parents[1].joinpath("tests", file).read_text(encoding="utf-8"), (file, test)
 
 
 # Findings
