@@ -159,8 +159,8 @@ def _place(low: float, high: float) -> tuple[float, int]:
     return scale, int(round(-128 - low / scale))
 
 
-def quantize(net: ResNet) -> Quantized:
-    """int8 weights and activations; each residual connection joins its convolution's accumulator (conv2d_add)."""
+def quantize(net: ResNet, largest: int = 127) -> Quantized:
+    """int8 activations, weights in [-largest, largest]; residual connections join the accumulators (conv2d_add)."""
     rectified = {layer.name for layer in net.convolutions}
     places = {"input": (LEVEL_STEP / 255, INPUT_ZERO)}
     for name, (low, high) in net.ranges.items():
@@ -173,9 +173,9 @@ def quantize(net: ResNet) -> Quantized:
         tensors[name] = Tensor(name, shape, "int8", zero, scale)
 
     def integers(name, source, values, bias):
-        step = np.abs(values.reshape(len(values), -1)).max(1) / 127
+        step = np.abs(values.reshape(len(values), -1)).max(1) / largest
         shaped = step.reshape(-1, *[1] * (values.ndim - 1))
-        whole = np.clip(np.round(values / shaped), -127, 127).astype(np.int8)
+        whole = np.clip(np.round(values / shaped), -largest, largest).astype(np.int8)
         weights[name] = whole, step, np.round(bias / (places[source][0] * step)).astype(np.int32)
         multiplier, shift = quantize_multipliers([float(s) for s in places[source][0] * step / places[name][0]])
         return {"weights": whole, "bias": weights[name][2], "multiplier": multiplier, "shift": shift}

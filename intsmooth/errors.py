@@ -16,11 +16,31 @@ A message says what was found, what is required and what to do next.
 
 import functools
 
+LONGEST_MESSAGE = 20_000  # characters
+
 
 class IntsmoothError(Exception):
-    """Base of all errors raised by intsmooth; `exit_code` is what the command line returns for it."""
+    """Base of all errors raised by intsmooth; `exit_code` is what the command line returns for it.
+
+    A message may quote what a hostile file holds: characters that could control a terminal become escapes, and what is
+    too long is cut.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = ""):
+        super().__init__(_readable(str(message)))
+
+
+def _readable(text: str) -> str:
+    if len(text) > LONGEST_MESSAGE:
+        text = f"{text[:LONGEST_MESSAGE]}... ({len(text) - LONGEST_MESSAGE} more characters)"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 class InputError(IntsmoothError, ValueError):

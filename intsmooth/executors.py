@@ -92,6 +92,7 @@ def _dask(address: str, workers: int | None) -> Iterator[Executor]:
         import distributed
     except ImportError:
         raise MissingExtraError("distributed", "dask", "a dask cluster") from None
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # its errors come as ours
     cluster = None
     with contextlib.ExitStack() as stack:
         if address == "local":

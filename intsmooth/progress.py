@@ -79,3 +79,21 @@ class Progress:
         else:
             self.stream.write(line + "\n")
         self.stream.flush()
+
+
+class DownloadProgress:
+    """What open_dataset and fetch call with (bytes so far, bytes in all); a context manager that ends the line."""
+
+    def __init__(self):
+        self.progress: Progress | None = None
+
+    def __call__(self, done: int, size: int) -> None:
+        self.progress = self.progress or Progress(size, "MB", done=done, scale=1e6)
+        self.progress.advance(done, "downloading")
+
+    def __enter__(self) -> "DownloadProgress":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self.progress is not None:
+            self.progress.close()

@@ -6,6 +6,7 @@
 Whatever is printed about a radius or an accuracy is cut, never rounded up.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,8 @@ def summarize(results, radii=None) -> Summary:
 def round_radii(radius: np.ndarray) -> tuple[float, ...]:
     """Multiples of a round step up to the largest radius: 0.25 as in the literature unless too coarse or too fine."""
     largest = float(radius.max(initial=0.0))
-    step = next((s for s in (0.05, 0.1, 0.25, 0.5, 1.0, 2.5) if largest / s < (6 if s < 0.25 else 13)), 5.0)
+    coarse = (s * 10.0**power for power in range(309) for s in (0.25, 0.5, 1.0))
+    step = next(s for s in itertools.chain((0.05, 0.1), coarse) if largest / s < (6 if s < 0.25 else 13))
     return tuple(step * i for i in range(int(largest / step) + 1))
 
 

@@ -23,6 +23,8 @@ from intsmooth.records import ABSTAIN, Certificate
 
 LOCUSLAB = ("idx", "label", "predict", "radius", "correct", "time")
 SETTINGS = ("n0", "alpha", "sigma", "law", "seed", "plan", "model", "unit")  # equal in every row
+MAX_FILE_BYTES = 2**28  # hundreds of thousands of rows
+MAX_RADIUS = 10**6  # in [0, 1] units
 COLUMNS = (
     *LOCUSLAB,
     *("image", "budget", "radius_levels", "p_lower", "top", "hits", "n", "selection", "counts", "extra"),
@@ -110,13 +112,18 @@ def read_results(path: str | pathlib.Path) -> Results:
     """
     path = pathlib.Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(None, "not a regular file")  # a pipe or a device could block for ever or never end
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise OSError(None, f"larger than {MAX_FILE_BYTES} bytes")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        found = getattr(error, "strerror", None) or error
         raise ResultsError(
-            f"{path} cannot be read as a results file: {error}; give a tab-separated text file"
+            f"{path} cannot be read as a results file: {found}; give a tab-separated text file"
         ) from error
-    lines = text.splitlines()
-    names = lines[0].split("\t") if lines else []
+    lines = text.removesuffix("\n").split("\n")  # not splitlines, which knows characters that end no row
+    names = lines[0].split("\t")
     missing = [name for name in LOCUSLAB[:-1] if name not in names]
     if missing:
         raise ResultsError(f"{path} is no results file: its first line lacks the columns {', '.join(missing)}")
@@ -131,9 +138,11 @@ def read_results(path: str | pathlib.Path) -> Results:
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
     results = Results(path.stem, dict(zip(names, values, strict=True)))
     try:
-        if not np.isfinite(results.radius).all() or (results.radius < 0).any():
-            raise ValueError("a radius is negative or not finite")
-        _ = results.correct, results.predict, results.unit
-    except ValueError as error:
+        if not np.isfinite(results.radius).all() or not ((results.radius >= 0) & (results.radius <= MAX_RADIUS)).all():
+            raise ValueError(f"a radius is negative or not finite, or beyond {MAX_RADIUS}")
+        if results.unit is not None and not 1 <= results.unit < 2**16:
+            raise ValueError(f"unit is {results.unit}, not 1 to 65535")
+        _ = results.correct, results.predict
+    except (ValueError, OverflowError) as error:
         raise ResultsError(f"{path} is damaged: {error}; its radius, correct and predict must be numbers") from error
     return results

@@ -99,13 +99,13 @@ class lost_workers:
     def __exit__(self, kind, error, trace):
         if error is None or isinstance(error, IntsmoothError):
             return
+        again = "the rows so far are safe: give the same command again"
+        if isinstance(error, CancelledError):  # not by us, who do not wait for what we cancel
+            raise ResourceError(f"the way to the workers was lost (is the scheduler still there?); {again}") from error
         foreign = type(error).__module__.split(".")[0] in ("distributed", "mpi4py")
-        if foreign or isinstance(error, (BrokenExecutor, CancelledError)):
+        if foreign or isinstance(error, BrokenExecutor):
             said = f"{type(error).__name__}: {error}".strip(": ")
-            raise ResourceError(
-                f"a worker was lost ({said}), perhaps for want of memory; the rows so far are safe: give the same "
-                "command again"
-            ) from error
+            raise ResourceError(f"a worker was lost ({said}), perhaps for want of memory; {again}") from error
         if isinstance(error, ModuleNotFoundError):
             raise ResourceError(
                 f"a worker lacks {error.name}: install the same intsmooth, with what it needs, where the workers run"

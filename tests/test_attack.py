@@ -96,7 +96,7 @@ def test_certificates_hold_and_the_attack_is_not_idle():
     smooth = Smooth(graph, graph.facts.get("sigma", "0.25"), seed=1)
     images = [item.image for item in open_dataset("digits").select(40, 3)]
     rng = np.random.default_rng(2)
-    found = attack.run(smooth, images, [1, 4], rng, n=2000, steps=2, random=3)
+    found = attack.run(smooth, images, [1, 4], rng, attack.Effort(steps=2, random=3, votes=2000), n=2000)
     assert len(found[1]) >= 2
     assert all(outcome.flips == 0 and outcome.lowest > 0.5 and outcome.trials > 30 for outcome in found[1])
     assert sum(outcome.flips > 0 for outcome in found[4]) == len(found[4])
@@ -109,5 +109,6 @@ def test_a_flip_is_counted(monkeypatch):
     smooth = Smooth(graph, "0.25", seed=1)
     image = np.full(graph.input_shape, 8, np.int64)
     votes = smooth.engine.count_votes(image, smooth.table, np.zeros(8, np.uint32), 0, 500)
-    outcome = attack.attack(smooth, image, int(votes.argmin()), 2, np.random.default_rng(0), steps=1, random=2, n=500)
+    effort = attack.Effort(steps=1, random=2, votes=500)
+    outcome = attack.attack(smooth, image, int(votes.argmin()), 2, np.random.default_rng(0), effort)
     assert outcome.flips == outcome.trials > 0 and outcome.lowest < 0.1

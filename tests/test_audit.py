@@ -1,7 +1,10 @@
 """The audit passes on sound models, and every planted fault is caught: float, overflow, biased noise, a wrong bit."""
 
 import json
+import os
 import platform
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 
@@ -79,6 +82,9 @@ def test_a_sound_model_passes(report):
 
 def test_json_says_the_same(report):
     read = json.loads(report.json())
+    assert set(read) >= {"format", "model", "noise", "seed", "images", "intsmooth", "sources", "cpu", "llvm", "kernels"}
+    assert all(finding["evidence"].keys() == {"kind", "holds_for"} for finding in read["findings"])
+    assert read["sources"] == audit_package.source_digest() and len(read["sources"]) == 64
     assert read["passed"] and [f["name"] for f in read["findings"]] == list(audit_package.CHECKS)
     layers = {layer["node"]: layer for layer in read["findings"][1]["details"]["layers"]}
     assert len(layers["conv2d_1"]["proved"]) == len(layers["conv2d_1"]["margin_bits"]) == 8
@@ -388,3 +394,50 @@ def test_the_command_fails_with_the_audit(tmp_path, capsys, monkeypatch):
     replaced_kernel(monkeypatch, wrong_bit_lookup)
     assert cli.main(["audit", str(path), "--sigma", "0.25"]) == 1
     assert "audit failed: equality" in capsys.readouterr().out
+
+
+# What is shipped, what is imported, and every set of kernels.
+
+
+@pytest.mark.parametrize("name", ["tflite", "onnx"])
+def test_an_imported_model_passes(name):
+    if name == "tflite":
+        hostile = pytest.importorskip("test_convert_tflite_hostile", reason="needs the packages of the test extra")
+        from intsmooth.convert import tflite as importer
+
+        arguments = {}
+    else:
+        hostile = pytest.importorskip("test_convert_onnx_hostile", reason="needs the package onnx")
+        from intsmooth.convert import onnx as importer
+
+        arguments = {"input_scale": "1/255"}
+    network = hostile.small_network if name == "tflite" else hostile.network
+    found = audit(importer.load(network(), **arguments).graph, Fraction(1, 4), seed=SEED)
+    assert found.passed, found.text()
+
+
+def isa_names():
+    from intsmooth.kernels.isa import supported
+
+    return supported()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", isa_names())
+def test_every_shipped_model_passes_with_every_set_of_kernels(isa, tmp_path):
+    """By the command, with a compilation cache that is empty at first: compiled, and once from the cache."""
+    from intsmooth.shipped import shipped_models
+
+    paths = list(shipped_models().values())
+    if not paths:
+        pytest.skip("no models are shipped with this installation")
+    environment = os.environ | {"INTSMOOTH_ISA": isa, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    for path in [*paths, paths[0]]:
+        command = [sys.executable, "-m", "intsmooth", "audit", str(path), "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+        assert done.returncode == 0, done.stderr + done.stdout
+        read = json.loads(done.stdout)
+        assert read["passed"] and read["kernels"] == isa
+        functions = next(finding for finding in read["findings"] if finding["name"] == "code")["details"]["functions"]
+        assert len(functions) >= 6 and all(f["machine_instructions"] > 20 for f in functions)

@@ -238,6 +238,49 @@ def test_control_flow_is_followed_from_bytes():
     assert [i.name for i in reach(0, boundaries={6}, read=read).values()] == ["xor", "je", "jmp"]
 
 
+def test_a_function_without_a_name_is_read_too():
+    """A constant that points into compiled code is followed, and it ends what stands before it; a number is not."""
+    moved = bytes.fromhex("48b80c00000000000000" + "ffd0" + "d9e8c3")  # mov rax, 12; call rax; fld1
+    read = dict(enumerate(moved)).__getitem__
+    followed = reach_all([0], (), read, [(10, 20)])
+    assert list(followed) == [0, 12] and [i.name for i in followed[0].values()] == ["mov", "call"]
+    assert "x87" in followed[12][12].problem
+
+
+@x86_only
+def test_a_system_that_does_not_list_its_memory_is_no_pass(engine, monkeypatch, tmp_path):
+    monkeypatch.setattr("intsmooth.audit.machine_code._MAPS", tmp_path / "missing")
+    finding = code.check_code(engine)
+    assert not finding.passed and "does not list its memory" in finding.problems[0]
+
+
+PARTLY_CACHED = """
+import sys, numpy as np, models
+from intsmooth.audit import code, warm_up
+from intsmooth.engine import Engine
+from intsmooth.noise.law import noise_table
+graph = models.tiny_conv(np.random.default_rng(0))
+engine = Engine(graph, threads=1)
+if sys.argv[1] == "votes":
+    engine.count_votes(np.zeros(graph.input_shape, np.int16), noise_table(4), np.zeros(8, np.uint32), 0, 1)
+else:
+    warm_up(engine, np.zeros(graph.input_shape, np.int16), noise_table(4))
+    print(*code.check_code(engine).problems, sep="\\n")
+"""
+
+
+@x86_only
+def test_code_that_came_out_of_the_cache_in_part(tmp_path):
+    """First a certification fills the cache, then an audit compiles the rest: several copies of a function exist."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    for step in ("votes", "audit", "audit"):
+        done = subprocess.run(
+            [sys.executable, "-c", PARTLY_CACHED, step], env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == ""
+
+
 @x86_only
 def test_the_scan_of_an_engine(engine):
     finding = code.check_code(engine)

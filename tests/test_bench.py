@@ -190,7 +190,10 @@ def test_onnx_runtime_computes_the_same(small):
     pytest.importorskip("onnxruntime")
     import peer_onnx
 
-    net, quantized, levels = small
+    net, _, levels = small
+    # Without VNNI, ONNX Runtime adds two products in 16 bits, saturating: it computes what the model says for weights
+    # of 7 bits only.
+    quantized = resnet.quantize(net, largest=63)
     reals, trace = resnet.float_scores(net, levels), Engine(quantized.graph, threads=1).trace(levels)
     session = peer_onnx.session(peer_onnx.float_model(net), 1)
     np.testing.assert_allclose(session.run(None, {"x": resnet.real_values(levels)})[0], reals, atol=1e-4)

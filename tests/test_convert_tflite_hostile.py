@@ -17,7 +17,7 @@ from intsmooth.reference import engine
 MUTATIONS = 150  # per kind and model
 
 
-def small_network():
+def small_model():
     """Convolution, depthwise convolution, sum, pool, reshape, fully connected and softmax."""
     rng = np.random.default_rng(21)
     one = OneOperator((1, 6, 6, 2))
@@ -44,10 +44,14 @@ def small_network():
     scores = model.tensor((1, 3), scale=0.2, zero_point=0)
     model.operator("FULLY_CONNECTED", [flat, weights(3, 36), -1], [scores], "FullyConnectedOptions")
     one.y("SOFTMAX", [scores], (1, 3), "SoftmaxOptions", Beta=1.0, scale=1 / 256, zero_point=-128)
-    return one.build()
+    return one
 
 
-def moving_network():
+def small_network():
+    return small_model().build()
+
+
+def moving_model():
     """Constants, shapes known ahead, padding, transposition, concatenation, requantization, argmax."""
     one = OneOperator((1, 3, 4))
     model = one.model
@@ -75,7 +79,11 @@ def moving_network():
     model.operator("QUANTIZE", [product], [coarse], "QuantizeOptions")
     axis = one.constant(np.array(1, np.int32))
     one.y("ARG_MAX", [coarse, axis], (1,), "ArgMaxOptions", dtype="int32", OutputType=2)
-    return one.build()
+    return one
+
+
+def moving_network():
+    return moving_model().build()
 
 
 def attempt(content):

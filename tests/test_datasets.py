@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 
+from intsmooth import cli
 from intsmooth.datasets import caltech101, cifar10, image_files, open_dataset
 from intsmooth.datasets.arrays import open_arrays
 from intsmooth.datasets.base import Dataset
@@ -408,13 +409,13 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    ranges, sent_at_most, asked = True, None, []
+    ranges, sent_at_most, asked, content = True, None, [], CONTENT
 
     def do_GET(self):
         header = self.headers.get("Range")
         self.asked.append(header)
         start = int(header[6:-1]) if header and self.ranges else 0
-        body = CONTENT[start:]
+        body = self.content[start:]
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -449,6 +450,36 @@ def test_a_broken_download_continues_where_it_stopped(server, tmp_path):
     assert list(target.parent.iterdir()) == [target]
     fetch(server.url, target, DIGEST, len(CONTENT))
     assert len(server.asked) == 2  # what is there is not fetched again
+
+
+def test_the_command_line_downloads_cifar10_once_and_shows_how_far_it_is(tmp_path, monkeypatch, capsys):
+    """From an interrupted first attempt to certificates, all through `intsmooth certify --data cifar10`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTSMOOTH_DATA", str(tmp_path / "data"))
+    labels, images, records = cifar_records(90, 4)
+    archive = tar_of(tmp_path / "served.tar.gz", {"cifar-10-batches-bin/test_batch.bin": records}).read_bytes()
+    handler = type("ArchiveHandler", (Handler,), {"asked": [], "content": archive, "sent_at_most": 100_000})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setattr(cifar10, "URL", f"http://127.0.0.1:{running.server_port}/cifar-10-binary.tar.gz")
+        monkeypatch.setattr(cifar10, "SHA256", hashlib.sha256(archive).hexdigest())
+        monkeypatch.setattr(cifar10, "SIZE", len(archive))
+        certify = "certify cifar10-resnet20-s0.25 --data cifar10 --max 2 --n 20 --seed 1 --out r.tsv".split()
+        assert cli.main(certify) == DataError.exit_code
+        assert f"100000 of {len(archive)} bytes are kept" in capsys.readouterr().err
+        handler.sent_at_most = None
+        assert cli.main(certify) == 0
+        err = capsys.readouterr().err
+        assert "MB, 100 %" in err and "downloading" in err
+        running.shutdown()
+        thread.join()
+    assert handler.asked == [None, "bytes=100000-"]
+    assert [row.split("\t")[:2] for row in (tmp_path / "r.tsv").read_text().splitlines()[1:]] == [
+        [str(i), str(labels[i])] for i in range(2)
+    ]
+    assert cli.main([*certify[:-1], "again.tsv"]) == 0  # the server is gone, the file is there
+    assert np.array_equal(open_dataset("cifar10")[1].image, images[1])
 
 
 def test_a_server_without_ranges_sends_all_again(server, tmp_path):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -207,6 +207,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
     ("error", "message"),
     [
         (BrokenExecutor("gone"), "a worker was lost .*gone.* give the same command again"),
+        (CancelledError(), "the way to the workers was lost"),
         (ModuleNotFoundError("No module named 'intsmooth'", name="intsmooth"), "a worker lacks intsmooth: install"),
     ],
 )

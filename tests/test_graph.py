@@ -289,6 +289,14 @@ def test_schema_and_shape_problems_name_node_and_operator():
     assert f"node {node.name!r} (conv2d) does not fit its input: constant 'bias'" in problems(SMALL, nodes=half)
 
 
+@pytest.mark.parametrize("attribute, value", [("stride", (0, 1)), ("stride", (1, 0)), ("stride", (-1, 1)),
+                                              ("dilation", (0, 1)), ("dilation", (1, 0)), ("groups", 0), ("groups", -1)])
+def test_stride_dilation_and_groups_of_zero(attribute, value):
+    node = next(node for node in SMALL.nodes if node.op == "conv2d")
+    nodes = with_node(SMALL, "conv2d", attributes={**node.attributes, attribute: value})
+    assert f"attribute {attribute!r} is {value!r}" in problems(SMALL, nodes=nodes)
+
+
 def test_classes_are_one_per_score():
     assert "9 class names" in problems(SMALL, classes=["x"] * 9)
     assert "8 class names" in problems(EVERY, classes=["x"] * 8)

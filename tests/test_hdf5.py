@@ -4,20 +4,21 @@ import math
 import struct
 import time
 
-import fuzz_h5file
+import fuzz
+import fuzz_targets
 import numpy as np
 import pytest
 
 from intsmooth import h5file, hdf5
 from intsmooth.errors import FormatError, ModelError
 
-SMALLEST = fuzz_h5file.smallest(np.random.default_rng(1))
+SMALLEST = fuzz_targets.smallest(np.random.default_rng(1))
 FILE = h5file.encode(SMALLEST)
 
 
 def with_length(data: bytes) -> bytes:
     """The file with a superblock that says its true length."""
-    end = fuzz_h5file.END_OF_FILE
+    end = fuzz_targets.END_OF_FILE
     return data[:end] + struct.pack("<Q", len(data)) + data[end + 8 :] if len(data) >= end + 8 else data
 
 
@@ -312,10 +313,10 @@ def flood_of_long_names() -> bytes:
 )
 def test_floods_are_refused_in_bounded_time_and_memory(flood):
     data = flood()
-    before, start = fuzz_h5file.peak_memory(), time.perf_counter()
+    before, start = fuzz.peak_memory(), time.process_time()
     refused(data)
-    assert time.perf_counter() - start < fuzz_h5file.MAX_SECONDS
-    assert fuzz_h5file.peak_memory() - before < 2**28
+    assert time.process_time() - start < fuzz.MAX_SECONDS
+    assert fuzz.peak_memory() - before < 2**28
 
 
 def test_metadata_is_bounded():

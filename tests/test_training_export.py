@@ -8,12 +8,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 
 from intsmooth import h5file  # noqa: E402
+from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
 from intsmooth.training.calibrate import input_range, least_error_scale, quantize  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
 from intsmooth.training.noise import IntegerNoise  # noqa: E402
+
+LARGE = [("resnet20", (32, 32, 3)), ("resnet10", (112, 112, 3))]  # as shipped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = [("digits_cnn", (8, 8, 1), (0, 16), 16, Fraction(4)), ("resnet8", (16, 16, 3), (0, 255), 255, Fraction(64))]
@@ -28,10 +31,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def random_twin(name, image, levels, unit, sigma, seed=0):
+def random_twin(name, image, levels, unit, sigma, seed=0, classes=10):
     """A float network with random weights and statistics, its twin, and noisy samples (N, C, H, W)."""
     torch.manual_seed(seed)
-    network = FloatNetwork(architecture(name, image, 10), unit)
+    network = FloatNetwork(architecture(name, image, classes), unit)
     for norm in network.norms:
         torch.nn.init.uniform_(norm.weight, 0.2, 1.5)
         torch.nn.init.normal_(norm.bias, 0.0, 0.2)
@@ -63,6 +66,19 @@ def test_exported_integers_are_the_twins(name, image, levels, unit, sigma, tmp_p
             assert np.array_equal(values, found[tensor.name]), tensor.name
     assert len(np.unique(found["logits"].argmax(1))) > 1
     assert {node.op for node in graph.nodes} <= {"input_requantize", "conv2d", "conv2d_add", "mean", "fully_connected"}
+
+
+@pytest.mark.parametrize(("name", "image"), LARGE)
+def test_the_engine_computes_the_twins_integers_at_the_size_of_the_shipped_models(name, image):
+    _, twin, samples = random_twin(name, image, (0, 255), 255, Fraction("63.75"), classes=101)
+    graph = export(twin, tuple(str(i) for i in range(101)), (0, 255), {})
+    with torch.no_grad():
+        expected = twin.eval().trace(samples)
+    found = Engine(graph, threads=1).trace(nhwc(samples).astype(np.int16))
+    for node in graph.nodes:
+        values = nhwc(expected[node.output]) + graph.tensors[node.output].zero_point
+        assert np.array_equal(values, found[node.output]), node.name
+    assert len(np.unique(found["logits"].argmax(1))) > 4  # all scores are equal, so all decisions are
 
 
 @pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
@@ -142,6 +158,18 @@ def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels():
     assert placed.shape == (2, 32, 2, 2)
     assert torch.equal(placed[:, 8:24], skip[:, :, ::2, ::2])
     assert not placed[:, :8].any() and not placed[:, 24:].any()
+
+
+def test_resnet10_is_what_its_card_says():
+    network = architecture("resnet10", (112, 112, 3), 101)
+    shapes = [network.shape_of(layer.name) for layer in network.convolutions]
+    assert shapes[0] == (28, 28, 16) and shapes[-1] == (4, 4, 192) and len(shapes) == 9
+    work = sum(
+        height * width * channels * layer.kernel**2 * layer.inputs
+        for layer, (height, width, channels) in zip(network.convolutions, shapes, strict=True)
+    )
+    assert work + network.features * network.classes == 24_954_048
+    assert sum(p.numel() for p in FloatNetwork(network, 255).parameters()) == 677_621
 
 
 def test_resnet20_is_the_published_network():

@@ -79,22 +79,6 @@ def test_it_learns_and_a_killed_run_resumes_in_the_same_bits(tmp_path, monkeypat
         command.run(recipe, None, tmp_path / "x.h5", tmp_path / "x", init=tmp_path / "whole" / "checkpoint.pt")
 
 
-def test_float_twin_is_certified_and_its_table_is_read(tmp_path):
-    from intsmooth.results import read_results
-    from intsmooth.training import float_twin
-
-    command.run("digits-s0.25", None, tmp_path / "model.h5", tmp_path, smoke=True, say=quiet)
-    table = tmp_path / "float.tsv"
-    arguments = ["digits-s0.25", str(tmp_path / "float.pt"), "--out", str(table), "--max", "5", "--n", "200"]
-    assert float_twin.main(arguments) == 0
-    lines = table.read_text().splitlines()
-    assert lines[0].split("\t") == ["idx", "label", "predict", "radius", "correct", "time"] and len(lines) == 6
-    assert all(0 <= float(line.split("\t")[3]) < 1 for line in lines[1:])
-    assert len(read_results(table).radius) == 5
-    with pytest.raises(InputError, match="float weights"):
-        float_twin.main([*arguments[:1], str(tmp_path / "checkpoint.pt"), *arguments[2:]])
-
-
 def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
         command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)
@@ -135,6 +119,28 @@ def test_batches_shift_within_reach_and_mirror():
     assert seen <= {(row, column) for row in (1, 2, 3) for column in (1, 2, 3, 4)} and len(seen) > 4
     plain = next(batches(examples, 10, torch.Generator().manual_seed(2), shift=0, flip=False))[0]
     assert np.array_equal(plain[0, 0].numpy(), images[0, :, :, 0].float().numpy())
+
+
+def test_enlarged_images_hold_whole_levels_of_the_image_they_come_from():
+    steps = torch.arange(0, 240, 10, dtype=torch.uint8)
+    images = steps[None, :, None, None] * torch.ones(1, 24, 24, 3, dtype=torch.uint8)  # a ramp from top to bottom
+    examples = Examples(images.expand(64, -1, -1, -1), torch.arange(64))
+    levels, labels = next(batches(examples, 64, torch.Generator().manual_seed(3), shift=0, flip=True, zoom=0.5))
+    assert sorted(labels.tolist()) == list(range(64)) and levels.shape == (64, 3, 24, 24)
+    assert torch.equal(levels, levels.round()) and levels.min() >= 0 and levels.max() <= 230
+    slopes = levels[:, 0, 4:20, 12].diff(dim=1).mean(1)  # 10 where nothing is enlarged, 10 / 1.5 at most
+    assert slopes.min() >= 10 / 1.5 - 0.5 and slopes.max() <= 10.5 and slopes.std() > 0.3
+    across = images.transpose(1, 2)
+    mirrored = 0
+    for levels, _ in batches(
+        Examples(across.expand(64, -1, -1, -1), examples.labels), 64, torch.Generator().manual_seed(4), 2, True, 1e-6
+    ):
+        signs = levels[:, 0, 12, 4:20].diff(dim=1).mean(1)
+        assert ((signs.abs() - 10).abs() < 0.5).all()
+        mirrored += int((signs < 0).sum())
+        black = (levels[:, 0] == 0).all(2).sum(1)  # rows that moved in
+        assert black.max() == 2 and black.min() == 0
+    assert 16 < mirrored < 48
 
 
 def test_learning_rate_rises_to_its_peak_and_falls_to_its_end():

@@ -11,6 +11,8 @@
 docs/audit.md says how each works and what it cannot show.
 """
 
+import hashlib
+import pathlib
 import platform
 from collections.abc import Callable
 from fractions import Fraction
@@ -66,17 +68,37 @@ def audit(
     return Report(head, _findings(graph, images.astype(np.int16), table, seed, rng, certificates))
 
 
+def source_digest() -> str:
+    """SHA-256, hex, over the names and contents of the package's Python files: the code that the findings speak of."""
+    root = pathlib.Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
 def _machine() -> dict[str, str]:
     """What the findings depend on besides the model."""
-    head = {"intsmooth": __version__, "processor": platform.machine(), "python": platform.python_version()}
+    head = {
+        "intsmooth": __version__,
+        "sources": source_digest(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
     try:
-        import llvmlite
+        import llvmlite.binding
         import numba
     except ModuleNotFoundError:
         return head | {"numba": "not installed"}
     from intsmooth.kernels.isa import ISA
 
-    return head | {"numba": numba.__version__, "llvmlite": llvmlite.__version__, "kernels": ISA}
+    binding = llvmlite.binding
+    head |= {"numba": numba.__version__, "llvmlite": llvmlite.__version__}
+    llvm = ".".join(map(str, binding.llvm_version_info))
+    return head | {"llvm": llvm, "cpu": binding.get_host_cpu_name(), "kernels": ISA}
 
 
 def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng, certificates) -> list[Finding]:

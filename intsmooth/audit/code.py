@@ -92,7 +92,14 @@ def _scan_function(label, compiled, module, from_python, functions, code_at) -> 
         )
         return scan
     names = [description.llvm_func_name] + ([description.llvm_cpython_wrapper_name] if from_python else [])
-    reached = reach_all([library.get_pointer_to_function(name) for name in names], functions)
+    if code_at is None:
+        scan.problems.append(
+            f"machine code of {scan.name} was not scanned: this system does not list its memory (/proc/self/maps), so "
+            "the addresses of functions cannot be told from numbers; run the audit on Linux"
+        )
+        return scan
+    entries = [library.get_pointer_to_function(name) for name in names]
+    reached = reach_all(entries, functions, compiled_at=code_at.compiled)
     helper_addresses = _helper_addresses(scan.helpers)
     for entry, instructions in reached.items():
         where = f"machine code of {scan.name}, {short_name(functions.get(entry, f'function at {entry:#x}'))}"
@@ -102,7 +109,7 @@ def _scan_function(label, compiled, module, from_python, functions, code_at) -> 
             if instruction.problem:
                 scan.problems.append(f"{where}, offset {instruction.address - entry:#x}: {instruction.problem}")
             unknown = instruction.constant not in functions and instruction.constant not in helper_addresses
-            if unknown and code_at and any(low <= (instruction.constant or 0) < high for low, high in code_at):
+            if unknown and any(low <= (instruction.constant or 0) < high for low, high in code_at.libraries):
                 scan.problems.append(f"{where} refers to unknown code at {instruction.constant:#x}")
     scan.machine_instructions = sum(scan.mnemonics.values())
     if not scan.machine_instructions:

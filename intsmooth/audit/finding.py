@@ -6,6 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# What kind of evidence stands behind a check, and for what it holds; docs/audit.md says more.
+EVIDENCE = {
+    "graph": ("inspection", "every tensor, constant and buffer of this model"),
+    "overflow": ("proof", "this model, for every input and every noise"),
+    "code": ("inspection", "every compiled function that this model uses, in this process"),
+    "dynamic": ("observation", "the votes counted here, on this machine"),
+    "equality": ("comparison", "the inputs compared here, on this machine"),
+    "noise": ("recomputation", "every threshold of this table; the fit of the integers drawn here is a statistic"),
+    "kernels": ("comparison", "the inputs compared here, on this machine"),
+    "statistics": ("comparison", "known budgets"),
+}
 _SHOWN = 20  # problems of one finding in the text; JSON has all of them
 
 
@@ -44,7 +55,8 @@ class Report:
         parts = [f"{name:<{width}}  {value}" for name, value in self.head.items()]
         for finding in self.findings:
             verdict = {True: "pass", False: "FAIL", None: "not possible here"}[finding.passed]
-            parts += ["", f"{finding.name}: {verdict}. Claim: {finding.claim}."]
+            kind = f", by {EVIDENCE[finding.name][0]}" if finding.passed and finding.name in EVIDENCE else ""
+            parts += ["", f"{finding.name}: {verdict}{kind}. Claim: {finding.claim}."]
             parts += _wrapped(finding.summary)
             parts += [f"    ! {problem}" for problem in finding.problems[:_SHOWN]]
             if len(finding.problems) > _SHOWN:
@@ -63,13 +75,15 @@ class Report:
                 "name": finding.name,
                 "claim": finding.claim,
                 "passed": finding.passed,
+                "evidence": dict(zip(("kind", "holds_for"), EVIDENCE.get(finding.name, ()), strict=False)),
                 "summary": finding.summary,
                 "problems": list(finding.problems),
                 "details": finding.details,
             }
             for finding in self.findings
         ]
-        return json.dumps({**self.head, "passed": self.passed, "findings": findings}, indent=1, ensure_ascii=False)
+        head = {"format": "intsmooth audit, version 1", **self.head}
+        return json.dumps({**head, "passed": self.passed, "findings": findings}, indent=1, ensure_ascii=False)
 
 
 def _wrapped(line: str) -> list[str]:

@@ -9,6 +9,7 @@ used: it generates code once more, and what it shows is at times not what runs.
 import ctypes
 import pathlib
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 from intsmooth.audit.x86 import Instruction, decode
 
@@ -44,13 +45,28 @@ def reach(
 
 
 def reach_all(
-    entries: Collection[int], functions: Collection[int], read: Callable[[int], int] = memory_byte
+    entries: Collection[int],
+    functions: Collection[int],
+    read: Callable[[int], int] = memory_byte,
+    compiled_at: Collection[tuple[int, int]] = (),
 ) -> dict[int, dict[int, Instruction]]:
     """Entry -> its instructions, for `entries` and every function that they lead to.
 
-    functions: addresses of compiled functions that may be called through a constant. Direct targets are always
-    followed.
+    functions: addresses of compiled functions that may be called through a constant. compiled_at: address ranges of
+    code that was compiled here; a constant that points into one is the address of a function too, known or not (of a
+    function that several modules hold, the linker may have chosen any copy). Direct targets are always followed.
     """
+    functions = set(functions)
+    while True:
+        found = _reach_all(entries, functions, read)
+        constants = {i.constant for function in found.values() for i in function.values() if i.constant is not None}
+        copies = {c for c in constants - functions if any(low <= c < high for low, high in compiled_at)}
+        if not copies:
+            return found
+        functions |= copies  # which also end the functions before them, so all are read again
+
+
+def _reach_all(entries, functions, read) -> dict[int, dict[int, Instruction]]:
     found: dict[int, dict[int, Instruction]] = {}
     waiting = list(entries)
     while waiting:
@@ -65,14 +81,22 @@ def reach_all(
     return found
 
 
-def executable_ranges() -> list[tuple[int, int]] | None:
-    """Address ranges of this process that hold code, None where the system does not tell."""
+class CodeRanges(NamedTuple):
+    """Address ranges of this process that hold code: compiled here (backed by no file), and out of libraries."""
+
+    compiled: list[tuple[int, int]]
+    libraries: list[tuple[int, int]]
+
+
+def executable_ranges() -> CodeRanges | None:
+    """Where this process holds code, None where the system does not tell."""
     if not _MAPS.exists():
         return None
-    ranges = []
+    ranges = CodeRanges([], [])
     for line in _MAPS.read_text().splitlines():
-        span, mode = line.split()[:2]
+        span, mode, *_, inode = line.split()[:5]
         if "x" in mode:
-            low, high = span.split("-")
-            ranges.append((int(low, 16), int(high, 16)))
+            low, high = (int(end, 16) for end in span.split("-"))
+            anonymous = inode == "0" and "[v" not in line  # [vdso] and [vsyscall] are the kernel's
+            (ranges.compiled if anonymous else ranges.libraries).append((low, high))
     return ranges

@@ -90,8 +90,10 @@ def totals(graph) -> list[str]:
         memory = f"{plan.memory:,} bytes to run on one thread, of them {plan.arena.nbytes:,} for activations"
     except ResourceError:
         memory = "known where numba is installed: the numpy backend plans no buffers"
+    saved = 100 - 100 * stored / (4 * parameters) if parameters else 0.0
     return [
-        f"parameters     {parameters:,}, {stored:,} bytes stored with their multipliers and shifts",
+        f"parameters     {parameters:,}, {stored:,} bytes stored with their multipliers and shifts "
+        f"({saved:.0f} % less than the {4 * parameters:,} bytes of float32)",
         f"multiply-adds  {work:,} per sample",
         f"memory         {memory}",
         f"overflow       proved impossible: no int32 value exceeds {worst:,}, {100 * worst / _INT32_MAX:.2f} % of "

@@ -8,7 +8,7 @@ import sys
 from intsmooth.datasets import NAMES, Dataset, open_dataset
 from intsmooth.errors import InputError
 from intsmooth.fixed_plan import BOUNDS
-from intsmooth.progress import Progress
+from intsmooth.progress import DownloadProgress
 from intsmooth.records import Graph
 
 
@@ -141,17 +141,9 @@ def data_name(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) 
 
 def select_data(arguments: argparse.Namespace, model: pathlib.Path, graph: Graph) -> Dataset:
     """The images that --data, --split, --every and --max ask for, labels in the model's order of classes."""
-    progress = None
-
-    def show(done: int, size: int) -> None:
-        nonlocal progress
-        progress = progress or Progress(size, "MB", done=done, scale=1e6)
-        progress.advance(done, "downloading")
-
     name = data_name(arguments, model, graph)
-    dataset = open_dataset(name, split=arguments.split, shape=graph.input_shape, progress=show)
-    if progress is not None:
-        progress.close()
+    with DownloadProgress() as progress:
+        dataset = open_dataset(name, split=arguments.split, shape=graph.input_shape, progress=progress)
     chosen = dataset.for_classes(graph.classes).select(arguments.every, arguments.max)
     if not len(chosen):
         raise InputError(f"--every {arguments.every} leaves none of the {len(dataset)} images of {dataset.name}")

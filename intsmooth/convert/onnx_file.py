@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from intsmooth.convert.tflite_file import read_bytes
-from intsmooth.errors import FormatError, MissingExtraError, ModelError
+from intsmooth.errors import FormatError, MissingExtraError, ModelError, UnsupportedError
 
 MAX_NODES = 2**14
 MAX_TENSORS = 2**16
 MAX_RANK = 8
 MAX_ELEMENTS = 2**28
+MAX_OPSET = 28  # of onnx 1.23
 MAX_NAME = 2**12
 # ONNX's TensorProto.DataType by number; the ones without a NumPy type are named, so that they can be refused by name.
 DTYPES = {1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool",
@@ -95,6 +96,12 @@ def _model(proto) -> OnnxModel:
     if len(graph.sparse_initializer):
         raise FormatError("the graph has sparse constants, which no exporter of quantized networks writes")
     opsets = {DOMAINS.get(item.domain, item.domain): item.version for item in proto.opset_import}
+    opset = int(opsets.get("", 0))
+    if not 1 <= opset <= MAX_OPSET:
+        raise UnsupportedError(
+            f"operator set {opset or 'not stated'}, supported: 1 to {MAX_OPSET}, because a later one may give operators "
+            "another meaning; export the model for an older operator set"
+        )
     constants: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
         if _name(tensor.name) in constants:
@@ -116,7 +123,7 @@ def _model(proto) -> OnnxModel:
         attributes = {_name(item.name): _attribute(item) for item in node.attribute}
         nodes.append(OnnxNode(index, op, tuple(_name(name) for name in node.input), outputs, attributes))
     names = tuple(_name(item.name) for item in graph.output)
-    return OnnxModel(tuple(nodes), constants, inputs, names, int(opsets.get("", 0)))
+    return OnnxModel(tuple(nodes), constants, inputs, names, opset)
 
 
 def _name(text: str | bytes) -> str:

@@ -179,8 +179,9 @@ class Translation:
         if (x.scale, x.zero_point) == (target.scale, target.zero_point):
             return self.emit("clamp", [x.name], x, target, {"clamp": target.clamp})
         if self.chooser is None:
-            reals = np.float32(x.scale) * (np.arange(-128, 128) - x.zero_point).astype(np.float32)
-            entries = np.rint(reals / np.float32(target.scale)) + target.zero_point
+            with np.errstate(over="ignore"):  # scales far apart: what becomes infinite is clamped
+                reals = np.float32(x.scale) * (np.arange(-128, 128) - x.zero_point).astype(np.float32)
+                entries = np.rint(reals / np.float32(target.scale)) + target.zero_point
             table = {"table": np.clip(entries, *target.clamp).astype(np.int8)}
             return self.emit("lookup", [x.name], x, target, {}, table)
         constants = self.rescale([Fraction(x.scale) / Fraction(target.scale)])

@@ -7,6 +7,7 @@ FormatError. Nothing is interpreted here: which operators and types are supporte
 
 import math
 import os
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,7 +90,10 @@ def read_bytes(source):
     else:
         try:
             path = os.fspath(source)  # refuses a number, which open() would take for a file descriptor
-            if os.path.getsize(path) > MAX_FILE_BYTES:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "not a regular file")  # a pipe or a device could block for ever or never end
+            if status.st_size > MAX_FILE_BYTES:
                 raise FormatError(f"{path!r} is larger than {MAX_FILE_BYTES} bytes, the largest file read")
             with open(path, "rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)

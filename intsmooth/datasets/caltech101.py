@@ -18,6 +18,9 @@ from intsmooth.datasets.base import Dataset
 from intsmooth.datasets.image_files import ImageFiles, class_folders, is_image
 from intsmooth.errors import DataError, InputError
 
+SOURCE = "Caltech-101, Li, Andreeto, Ranzato and Perona, https://data.caltech.edu/records/mzrjq-6wc02"
+LICENCE = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/"
+SPLIT = "image_NNNN.jpg of every class: test where NNNN % 5 == 0, validation where NNNN % 10 == 3, all others training"
 FOLDER = "101_ObjectCategories"
 BACKGROUND = "BACKGROUND_Google"
 SPLITS = ("test", "validation", "train", "all")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", required=True, help="the model file to write")
     parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="start from the float weights of another run")
+    parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5) or from the float.pt of another run")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
 
@@ -59,7 +59,7 @@ def run(
     """Train by a recipe, save the model to `out`, and return its graph.
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
-    init: a checkpoint whose float weights are the start. say: takes each progress line, which also goes to the log.
+    init: a model file (.h5) or float.pt whose weights are the start. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.

@@ -22,7 +22,9 @@ from intsmooth.training.fakequant import QuantizedNetwork
 from intsmooth.training.network import FloatNetwork, architecture
 from intsmooth.training.noise import IntegerNoise, consistency_loss
 from intsmooth.training.parallel import Parts
+from intsmooth.training.precision import resolve
 from intsmooth.training.recipe import Recipe, Stage
+from intsmooth.training.warm_start import take_weights
 
 _SAVE_SECONDS = 20.0
 _SAY_SECONDS = 60.0
@@ -65,17 +67,18 @@ def train(
 ) -> Run:
     """Train by the recipe; the finished run, its network the fake-quantized twin.
 
-    work: folder for checkpoints, made if missing. init: a checkpoint whose float weights are the start. resume: go on
-    from the checkpoint in `work`.
+    work: folder for checkpoints, made if missing. init: a float.pt or a model file (.h5) whose weights are the start.
+    resume: go on from the checkpoint in `work`.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
     network = FloatNetwork(architecture(recipe.network, data.image_shape, len(data.classes)), data.unit)
     run = Run(recipe, data, work, device, say, network)
+    say(f"{recipe.name}: on {device.type} in {resolve(recipe.precision, device)}")
     if resume:
         _restore(run)
     elif init is not None:
-        _take_float_weights(run.network, init)
+        take_weights(run.network, init, _noisy_samples(run))
     run.network.to(device, memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
@@ -142,15 +145,16 @@ def _train_epoch(
         sources = [torch.Generator(run.device).manual_seed(source.initial_seed()) for source in sources]
     for replica in parts.copies:
         replica.train()
+    bfloat16 = resolve(recipe.precision, run.device) == "bfloat16"
     step = epoch * (len(training) // recipe.batch)
     total, count, said = 0.0, 0, time.monotonic()
-    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip):
+    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip, recipe.zoom):
         pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
 
         def loss_of(network: nn.Module, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
             copies = pieces[part].repeat(stage.copies, 1, 1, 1).contiguous(memory_format=torch.channels_last)
             noisy = noise.add_to(copies, sources[part])
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=bfloat16):
                 logits = network(noisy)
             return consistency_loss(logits.float(), piece_labels[part], stage.copies, stage.consistency, stage.entropy)
 
@@ -189,11 +193,16 @@ def noisy_accuracy(run: Run) -> float:
     return right / len(examples)
 
 
+def _noisy_samples(run: Run) -> torch.Tensor:
+    """The first training images with noise, the same at every call: float levels (N, C, H, W) on the CPU."""
+    images = run.data.training.images[:_CALIBRATION_IMAGES].permute(0, 3, 1, 2).float()
+    return run.noise.add_to(images, run.generator(1 << 21))
+
+
 def _calibrated(run: Run) -> QuantizedNetwork:
     """The twin of the run's float network, ranges from noisy training images."""
-    images = run.data.training.images[:_CALIBRATION_IMAGES].permute(0, 3, 1, 2).float()
-    noisy = run.noise.add_to(images, run.generator(1 << 21)).to(run.device)
     recipe = run.recipe
+    noisy = _noisy_samples(run).to(run.device)
     twin = quantize(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin)
     return twin.to(memory_format=torch.channels_last)
 
@@ -221,11 +230,3 @@ def _restore(run: Run) -> None:
     run.network.load_state_dict(content["network"])
     run.stage, run.epoch, run.seconds = content["stage"], content["epoch"], content["seconds"]
     run.say(f"resuming {run.recipe.name} in stage {run.recipe.stages[run.stage].name} after epoch {run.epoch}")
-
-
-def _take_float_weights(network: FloatNetwork, path: pathlib.Path) -> None:
-    content = checkpoint.load(path)
-    try:
-        network.load_state_dict(content["network"])
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"{path} does not hold float weights of {network.architecture.name}: {error}") from error

@@ -33,8 +33,16 @@ class IntegerNoise:
             uniform = torch.rand(levels.shape, dtype=torch.float64, device=levels.device, generator=generator)
             noise = torch.searchsorted(self._cumulative.to(levels.device), uniform) + self._first
             return levels + noise
-        noise = torch.empty_like(levels).normal_(0.0, self.sigma, generator=generator)
-        return levels + noise.add_(0.5).floor_()
+        # torch draws ten times faster into plainly laid out memory than into channels-last
+        noise = torch.empty(levels.numel(), device=levels.device).normal_(0.0, self.sigma, generator=generator)
+        return levels + _laid_out_like(levels, noise.add_(0.5).floor_())
+
+
+def _laid_out_like(values: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
+    """`flat` in the shape of `values`, and in the order of its memory where that is channels-last."""
+    if values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return flat.view(values.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+    return flat.view(values.shape)
 
 
 def consistency_loss(

@@ -1,0 +1,262 @@
+"""Our models' certified accuracy beside the published one: docs/models.md and a plot per sigma, from results files.
+
+    python docs/curves.py --published FOLDER                     writes docs/models.md and docs/curves-s*.png
+    python docs/curves.py --published FOLDER --ours docs/results --out docs
+
+Ours: MODEL.tsv as `intsmooth certify --out` writes it, and beside it, where it was made, MODEL-float.tsv of the float
+network that the model comes from (intsmooth.training.float_twin). Where that was made with fewer samples, say 1,000,
+MODEL-n1000.tsv holds the integer model's certificates at the same n, for the comparison of the two. Published: per-image tables of
+github.com/locuslab/smoothing (data/certify/cifar10) and github.com/jh-jeong/smoothing-consistency, named
+METHOD_NETWORK_sigma_S.tsv; they are other people's and not part of this package.
+
+The published tables were made with n = 100,000 samples. `converted` brings them to the n of ours: the radius gives the
+bound on p, that bound the share of votes it came from, that share at the smaller n another bound and another radius.
+Needs scipy, and matplotlib for the plots.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.stats import beta, norm
+
+from intsmooth.certify import format_radius_down
+from intsmooth.curve import plot_curves
+from intsmooth.errors import InputError, IntsmoothError, ResourceError
+from intsmooth.paired import largest_loss, paired_differences
+from intsmooth.report import percent, summarize
+from intsmooth.results import Results, read_results
+
+DOCS = pathlib.Path(__file__).parent
+ALPHA, PUBLISHED_N = 0.001, 100_000
+RADII = {0.12: (0, 0.1, 0.2, 0.3), 0.25: (0, 0.25, 0.5, 0.75), 0.5: (0, 0.25, 0.5, 0.75, 1.0, 1.5)}
+LARGE = (0, 0.5, 1.0, 1.5, 2.0)  # of every larger sigma
+PUBLISHED = {
+    "cohen": "Cohen et al. (2019)",
+    "gaussian": "Gaussian augmentation",
+    "stability_lbd2": "stability training",
+    "smoothadv_pgd255": "SmoothAdv",
+    "macer": "MACER",
+    "consistency_lbd10": "consistency",
+}
+NETWORKS = {"resnet110": "ResNet-110", "resnet20": "ResNet-20", "resnet10": "ResNet-10"}
+DATA = {"cifar10": "CIFAR-10", "caltech101": "Caltech-101"}
+HEAD = """# Our models beside the published ones
+
+Written by `python docs/curves.py --published FOLDER` from the results files in `docs/results/`. Ours (bold) are int8
+networks of integer operators; all others are float32. Certified accuracy in percent at L2 radii in [0, 1] units, and the
+average certified radius (ACR), {alpha}.
+
+The published per-image results (Cohen, Rosenfeld and Kolter, 2019; Jeong and Shin, 2020) were made with n = 100,000
+samples. They stand here at the n of ours: the radius gives the bound on p, the bound the share of votes, the share at
+the smaller n (fractions of a vote are kept) a new bound and a new radius; images on which they abstained stay so. All
+numbers are cut, not rounded up.
+"""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A results table with what it is about. network: as people write it."""
+
+    results: Results
+    data: str
+    network: str
+    method: str
+    sigma: float
+    n: int
+    role: str = "published"  # "ours", "twin" (our float network), "partner" (ours once more, at the twin's n)
+
+    @property
+    def label(self) -> str:
+        return f"{self.network}, {self.method}"
+
+
+@lru_cache
+def lower_bounds(n: int, alpha: float) -> np.ndarray:
+    """The one-sided Clopper-Pearson lower bound for each k in 0..n votes: float64 [n + 1], for plots (no rounding)."""
+    k = np.arange(1, n + 1)
+    return np.concatenate([[0.0], beta.ppf(alpha, k, n - k + 1)])
+
+
+def votes_of_bounds(p: np.ndarray, n: int, alpha: float = ALPHA) -> np.ndarray:
+    """The votes k in 0..n whose lower bound is nearest to each p: float64, whole numbers."""
+    bounds = lower_bounds(n, alpha)
+    at = np.clip(np.searchsorted(bounds, p), 1, n)
+    return np.where(p - bounds[at - 1] < bounds[at] - p, at - 1.0, at)
+
+
+def converted_radii(radius: np.ndarray, sigma: float, n: int, to_n: int, alpha: float = ALPHA) -> np.ndarray:
+    """What radii certified with n samples become with to_n of the same votes; 0 stays 0, and so does what falls to it.
+
+    radius: float64 [N], [0, 1] units, from the one-sided bound: sigma times the quantile of it.
+    """
+    hits = votes_of_bounds(norm.cdf(radius / sigma), n, alpha) * (to_n / n)
+    bound = beta.ppf(alpha, np.maximum(hits, 1e-9), to_n - hits + 1)
+    return np.where(radius > 0, np.maximum(sigma * norm.ppf(bound), 0.0), 0.0)
+
+
+def converted(results: Results, sigma: float, to_n: int, n: int = PUBLISHED_N) -> Results:
+    """A published table at another number of samples; where the radius falls to 0 the row abstains."""
+    radius = converted_radii(results.radius, sigma, n, to_n)
+    lost = (radius == 0) & (results.radius > 0)
+    columns = dict(results.columns)
+    columns["radius"] = tuple(repr(float(r)) for r in radius)
+    columns["predict"] = tuple("-1" if gone else old for gone, old in zip(lost, columns["predict"], strict=True))
+    columns["correct"] = tuple("0" if gone else old for gone, old in zip(lost, columns["correct"], strict=True))
+    return Results(results.name, columns)
+
+
+def restricted(results: Results, images: Sequence[str]) -> Results:
+    """The rows about these images (text of `idx`), in the table's own order."""
+    wanted = set(images)
+    keep = [i for i, index in enumerate(results.columns["idx"]) if index in wanted]
+    return Results(results.name, {name: tuple(values[i] for i in keep) for name, values in results.columns.items()})
+
+
+def read_ours(folder: pathlib.Path) -> list[Curve]:
+    """Every table in the folder by sigma: DATA-NETWORK-sSIGMA.tsv, ...-float.tsv and ...-nN.tsv."""
+    curves = []
+    for path in sorted(folder.glob("*.tsv")):
+        name = re.fullmatch(r"(\w+)-(\w+)-s([\d.]+?)(-float|-n\d+)?", path.stem)
+        if name is None:
+            raise InputError(f"{path} is not named DATA-NETWORK-sSIGMA.tsv, ...-float.tsv or ...-nN.tsv; rename it")
+        data, network, sigma, suffix = name.groups()
+        results = read_results(path)
+        if not len(results):
+            raise InputError(f"{path} holds no rows yet; certify some images first")
+        n = {int(value) for value in results.columns.get("n", ())}
+        if len(n) != 1:
+            raise InputError(f"{path} does not say one number of samples n for all rows; certify again")
+        role = "twin" if suffix == "-float" else "partner" if suffix else "ours"
+        method = "float twin of ours" if role == "twin" else "int8, ours"
+        curves.append(Curve(results, data, NETWORKS.get(network, network), method, float(sigma), n.pop(), role))
+    return sorted(curves, key=lambda curve: (curve.sigma, curve.data, curve.role))
+
+
+def read_published(folder: pathlib.Path, data: str = "cifar10") -> list[Curve]:
+    """Every METHOD_NETWORK_sigma_S.tsv in the folder, as published."""
+    curves = []
+    for path in sorted(folder.glob("*_sigma_*.tsv")):
+        method, network, sigma = re.fullmatch(r"(\w+)_(resnet\d+)_sigma_([\d.]+)", path.stem).groups()
+        results = read_results(path)
+        curves.append(
+            Curve(
+                results, data, NETWORKS.get(network, network), PUBLISHED.get(method, method), float(sigma), PUBLISHED_N
+            )
+        )
+    if not curves:
+        raise InputError(f"{folder} holds no tables METHOD_NETWORK_sigma_S.tsv; give the folder of the published ones")
+    return curves
+
+
+def beside(ours: Curve, published: Sequence[Curve]) -> list[Curve]:
+    """The published curves of ours' data and sigma, on the images of ours and at its n."""
+    found = []
+    for curve in published:
+        if (curve.data, curve.sigma) == (ours.data, ours.sigma):
+            results = restricted(curve.results, ours.results.columns["idx"])
+            if len(results):
+                found.append(replace(curve, results=converted(results, curve.sigma, ours.n), n=ours.n))
+    return found
+
+
+def accuracy_table(curves: Sequence[Curve], radii: Sequence[float]) -> list[str]:
+    """Lines of a Markdown table, a row per curve, ours in bold."""
+    lines = [
+        f"| model | {' | '.join(f'{radius:g}' for radius in radii)} | ACR | abstained | images |",
+        "| :-- |" + " --: |" * (len(radii) + 3),
+    ]
+    for curve in curves:
+        summary = summarize(curve.results, radii)
+        cells = [curve.label, *(percent(count, summary.images) for count in summary.counts)]
+        cells += [format_radius_down(summary.acr, 3), percent(summary.abstentions, summary.images), f"{summary.images}"]
+        lines.append(f"| {' | '.join(f'**{cell}**' if curve.role == 'ours' else cell for cell in cells)} |")
+    return lines
+
+
+def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
+    """What going to integers cost at each radius, as lines of Markdown."""
+    differences = paired_differences(ours.results, twin.results, radii)
+    worst = largest_loss(ours.results, twin.results)
+    lines = [
+        f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}):",
+        "",
+        f"| radius | {' | '.join(f'{found.radius:g}' for found in differences)} |",
+        "| :-- |" + " --: |" * len(differences),
+        f"| difference | {' | '.join(f'{found.points:+.1f}' for found in differences)} |",
+    ]
+    intervals = (f"{low:+.1f} to {high:+.1f}" for low, high in (found.interval for found in differences))
+    lines.append(f"| 95 % | {' | '.join(intervals)} |")
+    lines.append("")
+    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}.")
+    return lines
+
+
+def write(
+    ours: Sequence[Curve], published: Sequence[Curve], out: pathlib.Path, plots: bool = True
+) -> list[pathlib.Path]:
+    """models.md and a plot per data set and sigma; the files written."""
+    written, counts = [], sorted({curve.n for curve in ours})
+    said = " or ".join(f"n = {n:,}" for n in counts)
+    lines = [HEAD.format(alpha=f"{said}, alpha = {ALPHA}")]
+    for curve in (curve for curve in ours if curve.role == "ours"):
+        radii = RADII.get(curve.sigma, LARGE)
+        same = [other for other in ours if (other.data, other.network, other.sigma) == _subject(curve)]
+        twins = [other for other in same if other.role == "twin"]
+        shown = [curve, *(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
+        data = DATA.get(curve.data, curve.data)
+        name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
+        lines += [f"## {data}, sigma = {curve.sigma:g}", "", *accuracy_table(shown, radii), ""]
+        for twin in twins:
+            for partner in (other for other in same if other.role != "twin" and other.n == twin.n):
+                lines += [*loss_table(partner, twin, radii), ""]
+        if plots:
+            lines += [f"![certified accuracy, {data}, sigma = {curve.sigma:g}]({name})", ""]
+            named = [_named(one) for one in shown]
+            title = f"{data}, sigma = {curve.sigma:g}, n = {curve.n:,}, alpha = {ALPHA}"
+            plot_curves(named, out / name, title, thick=1)
+            written.append(out / name)
+    target = out / "models.md"
+    try:
+        target.write_text("\n".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"{target} cannot be written ({error.strerror}); give another --out") from error
+    return [*written, target]
+
+
+def _subject(curve: Curve) -> tuple[str, str, float]:
+    return curve.data, curve.network, curve.sigma
+
+
+def _named(curve: Curve) -> Results:
+    """The curve's table under the name that the plot's legend shows."""
+    return Results(curve.label, curve.results.columns)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the document and the plots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--published", type=pathlib.Path, required=True, help="folder of the published tables")
+    parser.add_argument("--ours", type=pathlib.Path, default=DOCS / "results", help="folder of our results files")
+    parser.add_argument("--out", type=pathlib.Path, default=DOCS, help="folder of models.md and the plots")
+    parser.add_argument("--no-plots", action="store_true", help="the document alone")
+    arguments = parser.parse_args(argv)
+    try:
+        ours = read_ours(arguments.ours)
+        if not ours:
+            raise InputError(f"{arguments.ours} holds no results files; certify a model with --out there first")
+        for path in write(ours, read_published(arguments.published), arguments.out, not arguments.no_plots):
+            print(path)
+    except IntsmoothError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
