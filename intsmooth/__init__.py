@@ -24,12 +24,15 @@ _PUBLIC = {
     "ModelError": "errors",
     "Smooth": "smooth",
     "Votes": "records",
+    "build_table": "certificate_table",
     "certificate_from_counts": "certify",
     "certify_dataset": "run",
     "load": "h5file",
+    "load_table": "certificate_table",
     "open_dataset": "datasets",
     "read_results": "results",
     "save": "h5file",
+    "save_table": "certificate_table",
     "summarize": "report",
 }
 
