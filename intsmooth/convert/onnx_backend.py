@@ -17,7 +17,7 @@ import numpy as np
 from intsmooth.convert.onnx_file import OnnxNode, read_model
 from intsmooth.convert.tflite_layers import same_padding
 from intsmooth.errors import InputError, UnsupportedError
-from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.fixedpoint import nearest_result_multiplier, quantize_multipliers
 from intsmooth.reference.arithmetic import multiply_by_quantized_multiplier
 from intsmooth.reference.convolution import conv2d_accumulators
 
@@ -83,7 +83,8 @@ class Prepared:
     def rescale(self, accumulators: np.ndarray, factors: list[Fraction]) -> np.ndarray:
         """int32 accumulators by one factor, or by one per slice along the last axis."""
         if self.rounding == "package":
-            return multiply_by_quantized_multiplier(accumulators, *quantize_multipliers(factors)).astype(np.int64)
+            multiplier, shift = quantize_multipliers(factors, nearest_result_multiplier)
+            return multiply_by_quantized_multiplier(accumulators, multiplier, shift).astype(np.int64)
         shape = accumulators.shape[-1:] if len(factors) > 1 else (1,)
         tops = np.array([factor.numerator for factor in factors], object).reshape(shape)
         bottoms = np.array([factor.denominator for factor in factors], object).reshape(shape)

@@ -11,7 +11,6 @@ from intsmooth.convert.onnx_layout import as_image
 from intsmooth.convert.onnx_translation import FULL, Translation
 from intsmooth.convert.onnx_values import Integer, Pending, Target, View
 from intsmooth.errors import FormatError, UnsupportedError
-from intsmooth.fixedpoint import round_half_away
 
 
 def _geometry(t: Translation, x: Integer):
@@ -86,14 +85,6 @@ def average(t: Translation, x: Integer) -> Pending:
     return Pending(shape, emit)
 
 
-def _one_rounding(t: Translation, factor: Fraction) -> dict[str, np.ndarray]:
-    """Constants of `mean`, whose multiplier may be small: with shift 0 there is one rounding, as ONNX defines."""
-    if not 2**-10 < factor < 1:
-        return t.rescale([factor])
-    multiplier = min(round_half_away(factor * 2**31), 2**31 - 1)
-    return {"multiplier": np.array([multiplier], np.int32), "shift": np.zeros(1, np.int32)}
-
-
 def mean(t: Translation, x: Integer, shape) -> Pending:
     """Over height and width, to `shape`: (channels,) or (channels, 1, 1)."""
     if len(x.shape) != 3:
@@ -101,7 +92,7 @@ def mean(t: Translation, x: Integer, shape) -> Pending:
 
     def emit(t, target):
         count = x.shape[1] * x.shape[2]
-        constants = _one_rounding(t, Fraction(x.scale) / Fraction(target.scale) / count)
+        constants = t.rescale([Fraction(x.scale) / Fraction(target.scale) / count])
         place = dict(shape=shape, image=None, ours=(x.shape[0],))
         return t.emit("mean", [as_image(t, x)], x, target, {"clamp": target.clamp}, constants, **place)
 
