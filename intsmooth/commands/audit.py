@@ -18,22 +18,20 @@ _IMAGES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    parser.add_argument("model", help=options.MODEL_HELP)
     options.add_data_options(parser)
+    options.add_input_options(parser)
     options.add_noise_options(parser)
     parser.add_argument("--json", action="store_true", help="all details, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 if every check passed, 1 if one failed."""
-    from intsmooth import h5file
     from intsmooth.audit import audit
     from intsmooth.enclosure import exact_fraction
     from intsmooth.noise.stream import parse_seed
-    from intsmooth.shipped import find_model
 
-    path = find_model(arguments.model)
-    graph = h5file.load(path)
+    path, graph = options.open_model(arguments)
     sigma = exact_fraction(options.sigma_of(arguments, graph), "sigma")
     seed = parse_seed(arguments.seed) if arguments.seed is not None else None
     report = audit(graph, sigma, arguments.law, _images(arguments, path, graph), seed)
