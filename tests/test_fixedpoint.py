@@ -136,7 +136,7 @@ def test_nearest_result_multiplier_is_a_coarser_or_the_same_factor(real):
     assert multiplier == (fixedpoint.round_half_away(Fraction(real) * 2 ** (31 - shift)) if normal else 0)
 
 
-@pytest.mark.parametrize("real", [0.91234567, 0.07654321, 0.01 / 3, 1e-3 / 7, 2e-4 / 3, 3e-5, 1e-6])
+@pytest.mark.parametrize("real", [0.91234567, 0.07654321, 3.4567891e-3, 1.4567891e-4, 6.5432109e-5, 3.1415927e-5, 1.1415927e-6])
 def test_nearest_result_multiplier_errs_rarely(real):
     """Against the real product rounded once, on two million accumulators that reach all int8 results."""
     reach = min(int(128 / real), 2**31 - 1)

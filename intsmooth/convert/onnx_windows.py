@@ -13,7 +13,7 @@ from intsmooth.convert.onnx_values import Integer, Pending, Target, View
 from intsmooth.errors import FormatError, UnsupportedError
 
 
-def _geometry(t: Translation, x: Integer):
+def _geometry(t: Translation, x: Integer | Pending):
     """(kernel, stride, padding, output's height and width); a ceil mode is expressed by padding at the end."""
     if len(x.shape) != 3:
         raise UnsupportedError(f"pooling of shape {x.shape} without the batch, supported: channels, height, width")
@@ -37,16 +37,27 @@ def _geometry(t: Translation, x: Integer):
 
 
 def max_pool(t: Translation) -> None:
-    """On integers as on reals; of a float tensor's view the result is a view."""
+    """On integers as on reals; of a float tensor's view the result is a view.
+
+    Rounding keeps the order, so the largest of reals that are yet to be quantized is the largest of their integers.
+    """
     (source,) = t.inputs(1)
     value = t.value(source)
-    x = value if isinstance(value, Integer) else t.real(source)
+    later = isinstance(value, Pending) and t.chooser is None
+    x = value if later or isinstance(value, Integer) else t.real(source)
     kernel, stride, _, padding, size = _geometry(t, x)
     shape = (x.shape[0], *size)
     attributes = {"kernel": tuple(kernel), "stride": stride, "padding": padding, "clamp": FULL}
-    target = Target(x.scale, x.zero_point, FULL, x.unsigned)
-    place = dict(shape=shape, image=shape, ours=(*size, x.shape[0]))
-    result = t.emit("max_pool2d", [as_image(t, x)], x, target, attributes, {}, **place)
+
+    def largest(t, x: Integer) -> Integer:
+        target = Target(x.scale, x.zero_point, FULL, x.unsigned)
+        place = dict(shape=shape, image=shape, ours=(*size, x.shape[0]))
+        return t.emit("max_pool2d", [as_image(t, x)], x, target, attributes, {}, **place)
+
+    if later:
+        t.values[t.output()] = Pending(shape, lambda t, target: largest(t, t.quantized(value, target, None)))
+        return
+    result = largest(t, x)
     t.claim(result, t.output())
     t.values[t.output()] = result if isinstance(value, Integer) else View(result)
 
