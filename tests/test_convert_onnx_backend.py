@@ -16,7 +16,7 @@ from intsmooth.convert.onnx_backend import EXCLUDED, OPERATORS, Backend, Prepare
 from intsmooth.errors import UnsupportedError  # noqa: E402
 
 WORDS = ("qlinear", "convinteger", "matmulinteger", "quantizelinear")
-# Published cases where rounding twice gives another integer than rounding once, half to even.
+# Published cases where the package gives another integer than rounding half to even.
 DIFFERENT = set()
 
 
