@@ -253,6 +253,8 @@ def main() -> None:
     table = ["| machine | |", "| :-- | :-- |", *(f"| {name} | {value} |" for name, value in facts.items())]
     minutes = (time.monotonic() - start) / 60
     head = f"Written by `python bench/importers.py`, one thread each, in {minutes:.1f} minutes."
+    if float(facts["load"]) > 0.5:
+        head += f" **Other programs were running (load average {facts['load']}): the speeds are unreliable.**"
     text = "\n\n".join(["# Imported models", head, "\n".join(table), *report.blocks]) + "\n"
     options.out.write_text(text, encoding="utf-8")
     print(text)
