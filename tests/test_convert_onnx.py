@@ -110,7 +110,7 @@ def test_every_layer_is_within_one_step_of_onnx_runtime(tmp_path, form, unsigned
     assert len(np.unique(scores.argmax(1))) > 1  # the network does decide between classes
 
 
-@pytest.mark.parametrize("pool, agreement", [("MaxPool", 0.99), ("AveragePool", 0.98)])
+@pytest.mark.parametrize("pool, agreement", [("MaxPool", 0.998), ("AveragePool", 0.98)])
 def test_classes_of_a_fitted_network_are_those_of_onnx_runtime(tmp_path, pool, agreement):
     """The head is fitted to real images by least squares. Averages of four integers are ties in one of four cases."""
     levels = images(500)
@@ -154,7 +154,7 @@ def test_a_trained_resnet_decides_as_onnx_runtime_but_for_near_ties(tmp_path):
     ours, theirs = Engine(conversion.graph, threads=1).classify(levels), scores.argmax(1)
     rows = np.arange(len(levels))
     assert (scores[rows, theirs] - scores[rows, ours]).max() <= 3
-    assert np.mean(ours == theirs) >= 0.99
+    assert np.mean(ours == theirs) >= 0.998  # one of 500
     assert abs(np.mean(ours == labels) - np.mean(theirs == labels)) <= 0.005
     assert np.mean(theirs == labels) > 0.88  # so that the comparison is about a network that works
 
