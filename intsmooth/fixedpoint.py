@@ -1,6 +1,7 @@
 """The arithmetic of quantized inference on NumPy arrays, and the one place where a float scale becomes integers.
 
-`quantize_multiplier` is used when a model is converted or exported; from then on only (multiplier, shift) pairs exist.
+`quantize_multiplier` (TensorFlow Lite's choice) and `nearest_result_multiplier` (for models whose own definition rounds
+once) are used when a model is converted or exported; from then on only (multiplier, shift) pairs exist.
 The other functions work on int32 values held in any integer array and serve planning, export and reports; the compiled
 kernels and the naive twins carry their own versions. Source: gemmlowp (fixedpoint/fixedpoint.h) and TensorFlow Lite
 (QuantizeMultiplier, MultiplyByQuantizedMultiplier with double rounding).
@@ -16,6 +17,7 @@ from intsmooth.errors import InputError
 INT8_MIN, INT8_MAX = -128, 127
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 SHIFT_MIN, SHIFT_MAX = -31, 30
+TYPICAL_RESULT = 32  # magnitude of an int8 result, in steps
 
 
 def saturate(x, lowest, highest):
@@ -88,9 +90,34 @@ def quantize_multiplier(real):
     return multiplier, shift
 
 
-def quantize_multipliers(reals):
-    """`quantize_multiplier` for a sequence: (multipliers, shifts), both int32 arrays."""
-    pairs = [quantize_multiplier(real) for real in reals]
+def nearest_result_multiplier(real):
+    """The (multiplier, shift) for a real factor >= 0 whose results are most often the product rounded once, to nearest.
+
+    A right shift e costs a second rounding, which errs where the first one ends on a tie: one result in 2^(e + 1). A
+    smaller e leaves the multiplier fewer bits: an error of the factor, of relative size r, moves a result of size y by
+    y r, and changes it as often. The sum of the two, at y = TYPICAL_RESULT, is least for e = 0 where factors are above
+    about 2^-14, which most are; then there is one rounding, as ONNX defines.
+
+    real, returned ints and InputError: as of `quantize_multiplier`, but 0 <= multiplier < 2^31.
+    """
+    multiplier, shift = quantize_multiplier(real)
+    if shift >= 0:
+        return multiplier, shift
+    exact = Fraction(float(real)) if isinstance(real, np.floating) else Fraction(real)
+    approximate, costs = float(exact), []  # a double is exact enough to compare costs
+    for exponent in range(-shift + 1):
+        scaled = math.ldexp(approximate, 31 + exponent)
+        second_rounding = 2.0 ** -(exponent + 1) if exponent else 0.0
+        costs.append(TYPICAL_RESULT * abs(round(scaled) / scaled - 1) + second_rounding)
+    exponent = costs.index(min(costs))
+    if exponent == -shift:
+        return multiplier, shift
+    return round_half_away(exact * 2 ** (31 + exponent)), -exponent
+
+
+def quantize_multipliers(reals, quantize=quantize_multiplier):
+    """`quantize` (or `nearest_result_multiplier`) for a sequence: (multipliers, shifts), both int32 arrays."""
+    pairs = [quantize(real) for real in reals]
     multipliers, shifts = zip(*pairs, strict=True) if pairs else ((), ())
     return np.array(multipliers, dtype=np.int32), np.array(shifts, dtype=np.int32)
 

@@ -101,6 +101,10 @@ def test_tflite_models_are_converted_compared_and_certified(folder, capsys):
     assert code == 0 and json.loads(out)["digest"] == h5file.load("again.h5").digest
     code, out, _ = run(capsys, f"compare {RESNET8} model.h5 --data colour.npz")
     assert code == 0 and "no difference" in out
+    code, out, _ = run(capsys, f"info {RESNET8}")
+    assert code == 0 and "12,501,632 per sample" in out and "proved impossible" in out
+    code, out, _ = run(capsys, f"predict {RESNET8} --data colour.npz --sigma 0.1 --n 20 --max 2 --seed 1")
+    assert code == 0 and len(out.splitlines()) == 3
     code, out, _ = run(capsys, f"certify {RESNET8} --data colour.npz --sigma 0.1 --n 20 --n0 10 --max 1 --seed 1")
     assert code == 0 and "abstained" in out
     pytest.importorskip("tflite_micro", reason="tflite_micro has wheels for Linux on x86-64 only")
@@ -121,7 +125,25 @@ def test_onnx_models_are_converted_and_compared_with_onnx_runtime(folder, capsys
     assert code in (0, 1) and "same class" in out
     largest = [int(line.split()[-1]) for line in out.splitlines() if line.startswith("quantizelinear")]
     assert len(largest) >= 3 and max(largest) <= 2
+    options = "--input-scale 1/255 --sigma 0.1"
+    code, out, _ = run(capsys, "info model.onnx --input-scale 1/255")
+    assert code == 0 and h5file.load("model.h5").digest in out
+    code, out, _ = run(capsys, f"predict model.onnx --data two.npz --n 20 --seed 1 {options}")
+    assert code == 0 and len(out.splitlines()) == 6
+    for command in ("info model.h5", "predict a.h5 --data data.npz --sigma 0.1"):
+        code, _, err = run(capsys, f"{command} --input-scale 1/255")
+        assert code == 2 and "leave out input_scale" in err
     code, _, err = run(capsys, "convert model.h5 -o b.h5")
     assert code == 2 and ".tflite and .onnx" in err
     code, _, err = run(capsys, "convert model.onnx --classes missing.txt")
     assert code == 2 and "missing.txt" in err
+
+
+@pytest.mark.slow
+def test_an_onnx_model_is_audited_without_a_file_in_between(folder, capsys):
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    from test_convert_onnx_hostile import network
+
+    (folder / "model.onnx").write_bytes(network())
+    code, out, _ = run(capsys, "audit model.onnx --input-scale 1/255 --sigma 0.1 --seed 1")
+    assert code == 0 and "equality: pass" in out

@@ -46,13 +46,18 @@ class Reader(quantization.CalibrationDataReader):
 
 
 def quantized(folder, content, form="QDQ", unsigned=0, per_channel=1, levels=None):
-    """The path of a model that ONNX Runtime has quantized."""
+    """The path of a model that ONNX Runtime has quantized.
+
+    Without VNNI its kernels for uint8 activations add pairs of products in 16 bits and saturate, which ONNX does not
+    define; its documentation recommends weights of 7 bits (reduce_range) there.
+    """
     source, target = folder / "float.onnx", folder / f"{form}-{unsigned}-{per_channel}.onnx"
     source.write_bytes(content)
     kind = quantization.QuantType.QUInt8 if unsigned else quantization.QuantType.QInt8
     quantization.quantize_static(
         str(source), str(target), Reader(images(64) if levels is None else levels), per_channel=bool(per_channel),
         quant_format=quantization.QuantFormat[form], activation_type=kind, weight_type=quantization.QuantType.QInt8,
+        reduce_range=bool(unsigned),
     )  # fmt: skip
     return target
 
@@ -96,7 +101,7 @@ def test_every_layer_is_within_one_step_of_onnx_runtime(tmp_path, form, unsigned
     averages |= {node.name for node in conversion.graph.nodes if node.op == "average_pool2d"}
     for name, gaps in steps.items():
         assert gaps.max() <= 1, name
-        assert np.mean(gaps > 0) <= (0.2 if name in averages else 0.005), name
+        assert np.mean(gaps > 0) <= (0.2 if name in averages else 5e-4), name
     ours = Engine(conversion.graph, backend="numpy").trace(levels)[conversion.graph.output]
     scores = theirs[conversion.graph.output]
     best = np.sort(scores.astype(int), axis=1)
@@ -105,7 +110,7 @@ def test_every_layer_is_within_one_step_of_onnx_runtime(tmp_path, form, unsigned
     assert len(np.unique(scores.argmax(1))) > 1  # the network does decide between classes
 
 
-@pytest.mark.parametrize("pool, agreement", [("MaxPool", 0.99), ("AveragePool", 0.98)])
+@pytest.mark.parametrize("pool, agreement", [("MaxPool", 0.998), ("AveragePool", 0.98)])
 def test_classes_of_a_fitted_network_are_those_of_onnx_runtime(tmp_path, pool, agreement):
     """The head is fitted to real images by least squares. Averages of four integers are ties in one of four cases."""
     levels = images(500)
@@ -149,7 +154,7 @@ def test_a_trained_resnet_decides_as_onnx_runtime_but_for_near_ties(tmp_path):
     ours, theirs = Engine(conversion.graph, threads=1).classify(levels), scores.argmax(1)
     rows = np.arange(len(levels))
     assert (scores[rows, theirs] - scores[rows, ours]).max() <= 3
-    assert np.mean(ours == theirs) >= 0.99
+    assert np.mean(ours == theirs) >= 0.998  # one of 500
     assert abs(np.mean(ours == labels) - np.mean(theirs == labels)) <= 0.005
     assert np.mean(theirs == labels) > 0.88  # so that the comparison is about a network that works
 
@@ -216,4 +221,4 @@ def test_the_report_says_every_number(tmp_path):
     assert layer.scales[-1] == float(source[f"{output.removesuffix('_QuantizeLinear_Output')}_scale"])
     weight_scales = next(array for name, array in source.items() if name.startswith("c0") and name.endswith("_scale"))
     expected = layer.scales[0] * weight_scales.astype(float) / layer.scales[-1]
-    np.testing.assert_allclose(layer.factor, expected, rtol=1e-9)
+    np.testing.assert_allclose(layer.factor, expected, rtol=1e-6)  # multipliers of 22 bits: one rounding

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("tflite", reason="needs the packages of the test extra")
 
 from intsmooth.convert import tflite  # noqa: E402
-from intsmooth.reference import engine  # noqa: E402
+from intsmooth.reference import arithmetic, engine  # noqa: E402
 
 SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 MODELS = SHARED / "models"
@@ -97,6 +97,32 @@ def test_compiled_engine_equals_the_twin(name):
     compiled, naive = Engine(graph, threads=1).trace(images), engine.run(graph, images)
     for node in graph.nodes:
         np.testing.assert_array_equal(compiled[node.output], naive[node.output], err_msg=node.name)
+
+
+def rounded_once(x, multiplier, shift):
+    """x * multiplier / 2^31 * 2^shift with one rounding, ties up: the rule that is not TensorFlow Lite Micro's."""
+    total = 31 - np.asarray(shift, np.int64)
+    product = np.asarray(x, np.int64) * np.asarray(multiplier, np.int64)
+    return ((product + (np.int64(1) << (total - 1))) >> total).astype(np.int32)
+
+
+def test_fully_connected_layers_are_rounded_twice_as_tflm_and_once_by_litert(monkeypatch):
+    """ad01, where the reference builds differ: all its layers are fully connected, with one scale per tensor."""
+    name = "mlperf_tiny_autoencoder_int8"
+    images = random_images(name, 8)
+    conversion, twice = assert_every_tensor_equal(name, images)
+    monkeypatch.setattr(arithmetic, "multiply_by_quantized_multiplier", rounded_once)
+    once = engine.run(conversion.graph, images)[conversion.graph.output]
+    assert 0.1 < np.mean(once != twice) < 0.5
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the package ai-edge-litert")
+    reference = interpreter.OpResolverType.BUILTIN_REF
+    litert = interpreter.Interpreter(str(MODELS / f"{name}.tflite"), experimental_op_resolver_type=reference)
+    litert.allocate_tensors()
+    for image, expected in zip(images, once, strict=True):
+        litert.set_tensor(litert.get_input_details()[0]["index"], (np.clip(image, 0, 255) - 128).astype(np.int8)[None])
+        litert.invoke()
+        found = litert.get_tensor(litert.get_output_details()[0]["index"]).ravel()
+        np.testing.assert_array_equal(found, expected.ravel())
 
 
 def cifar10(count):

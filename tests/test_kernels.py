@@ -16,10 +16,14 @@ zero_points = st.sampled_from([-128, -127, -5, 0, 7, 127])
 
 
 def parameters(rng, count, shift_low=-11, shift_high=-6):
-    """Multipliers and shifts for `count` channels, now and then a zero multiplier."""
+    """Multipliers and shifts for `count` channels; some multipliers are small, with or without a right shift, some 0."""
     multiplier = rng.integers(2**30, 2**31, count).astype(np.int32)
-    multiplier[rng.random(count) < 0.05] = 0
-    return {"multiplier": multiplier, "shift": rng.integers(shift_low, shift_high + 1, count).astype(np.int32)}
+    shift = rng.integers(shift_low, shift_high + 1, count).astype(np.int32)
+    small = rng.random(count)
+    multiplier[small < 0.05] = 0
+    multiplier[small > 0.6] >>= -shift[small > 0.6]
+    shift[small > 0.8] = 0
+    return {"multiplier": multiplier, "shift": shift}
 
 
 def check(shape, zero_point, nodes, tensors, rng, samples=3):
@@ -86,6 +90,7 @@ def test_every_shift(seed, shift, clamp, zero_out):
     constants = {"weights": rng.integers(-128, 128, (16, 1, 1, 16)).astype(np.int8),
                  "bias": rng.integers(-scale, scale, 16).astype(np.int32),
                  "multiplier": rng.integers(2**30, 2**31, 16).astype(np.int32), "shift": np.full(16, shift, np.int32)}
+    constants["multiplier"][::3] >>= rng.integers(0, 31, 6).astype(np.int32)  # any number of bits
     constants["bias"][:8] >>= 16
     if shift >= 0:  # results must fit int32 with the zero point
         constants["bias"] >>= 2
@@ -99,12 +104,14 @@ def test_ties_round_away_from_zero():
     rng = np.random.default_rng(0)
     for shift in range(-12, 1):
         half = 1 << max(-shift - 1, 0)
-        bias = np.array([sign * (k * 2 * half + half) * 2 for sign in (1, -1) for k in range(8)], np.int32)
-        constants = {"weights": np.zeros((16, 1, 1, 1), np.int8), "bias": bias,
-                     "multiplier": np.full(16, 2**30, np.int32), "shift": np.full(16, shift, np.int32)}
-        attributes = {"stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "clamp": (-128, 127)}
-        check((1, 1, 1), 0, [Node("conv", "conv2d", ("x",), "y", attributes, constants)],
-              {"y": Tensor("y", (1, 1, 16), "int8", 0)}, rng)
+        for multiplier in (2**30, 2**29, 2**20):
+            bias = np.array([sign * (k * 2 * half + half) for sign in (1, -1) for k in range(8)]) * (2**31 // multiplier)
+            bias = np.clip(bias, -(2**30), 2**30).astype(np.int32)
+            constants = {"weights": np.zeros((16, 1, 1, 1), np.int8), "bias": bias,
+                         "multiplier": np.full(16, multiplier, np.int32), "shift": np.full(16, shift, np.int32)}
+            attributes = {"stride": (1, 1), "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "clamp": (-128, 127)}
+            check((1, 1, 1), 0, [Node("conv", "conv2d", ("x",), "y", attributes, constants)],
+                  {"y": Tensor("y", (1, 1, 16), "int8", 0)}, rng)
 
 
 @settings(max_examples=30, deadline=None)

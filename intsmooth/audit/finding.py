@@ -26,7 +26,7 @@ class Finding:
     """One check. passed: True, False, or None where it cannot be made on this machine (which is not a pass).
 
     name: short; claim: what is shown; summary: by what, in a line; problems: everything that speaks against it;
-    lines: more for people; details: plain values for JSON.
+    lines: more for people; details: plain values for JSON; kind: as in EVIDENCE, where that does not say it.
     """
 
     name: str
@@ -36,6 +36,12 @@ class Finding:
     problems: Sequence[str] = ()
     lines: Sequence[str] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    kind: tuple[str, ...] = ()
+
+    @property
+    def evidence(self) -> dict[str, str]:
+        """kind: what kind of evidence this is; holds_for: what it covers."""
+        return dict(zip(("kind", "holds_for"), self.kind or EVIDENCE.get(self.name, ()), strict=False))
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Report:
         parts = [f"{name:<{width}}  {value}" for name, value in self.head.items()]
         for finding in self.findings:
             verdict = {True: "pass", False: "FAIL", None: "not possible here"}[finding.passed]
-            kind = f", by {EVIDENCE[finding.name][0]}" if finding.passed and finding.name in EVIDENCE else ""
+            kind = f", by {finding.evidence['kind']}" if finding.passed and finding.evidence else ""
             parts += ["", f"{finding.name}: {verdict}{kind}. Claim: {finding.claim}."]
             parts += _wrapped(finding.summary)
             parts += [f"    ! {problem}" for problem in finding.problems[:_SHOWN]]
@@ -76,7 +82,7 @@ class Report:
                 "name": finding.name,
                 "claim": finding.claim,
                 "passed": finding.passed,
-                "evidence": dict(zip(("kind", "holds_for"), EVIDENCE.get(finding.name, ()), strict=False)),
+                "evidence": finding.evidence,
                 "summary": finding.summary,
                 "problems": list(finding.problems),
                 "details": finding.details,

@@ -18,8 +18,9 @@ _IMAGES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    parser.add_argument("model", help=options.MODEL_HELP)
     options.add_data_options(parser)
+    options.add_input_options(parser)
     options.add_noise_options(parser)
     parser.add_argument("--table", metavar="FILE", help="the certificate table in use (default: a small one, made here)")
     parser.add_argument("--json", action="store_true", help="all details, for programs")
@@ -27,15 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 if every check passed, 1 if one failed."""
-    from intsmooth import h5file
     from intsmooth.audit import audit
     from intsmooth.certificate_table import load_table
     from intsmooth.enclosure import exact_fraction
     from intsmooth.noise.stream import parse_seed
-    from intsmooth.shipped import find_model
 
-    path = find_model(arguments.model)
-    graph = h5file.load(path)
+    path, graph = options.open_model(arguments)
     sigma = exact_fraction(options.sigma_of(arguments, graph), "sigma")
     seed = parse_seed(arguments.seed) if arguments.seed is not None else None
     table = load_table(arguments.table) if arguments.table is not None else None

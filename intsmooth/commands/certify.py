@@ -25,7 +25,7 @@ _DIGITS_N, _N = 10_000, 100_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5, .tflite, quantized .onnx), or a shipped model's name")
+    parser.add_argument("model", help=options.MODEL_HELP)
     options.add_data_options(parser)
     options.add_input_options(parser)
     options.add_noise_options(parser)
@@ -57,17 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _certify(arguments: argparse.Namespace, executor) -> int:
     from intsmooth.audit.selftest import quick_check
     from intsmooth.commands.watch import Watch
-    from intsmooth.convert.load import load_model
     from intsmooth.curve import figure_class, plot_curves
     from intsmooth.report import format_summary, summarize
     from intsmooth.run import certify_dataset, recorded_seed
-    from intsmooth.shipped import find_model
     from intsmooth.smooth import Smooth
 
     if arguments.plot:
         figure_class()  # what the plot needs should be missed now, not hours later
-    path = find_model(arguments.model)
-    graph = load_model(path, **options.input_options(arguments))
+    path, graph = options.open_model(arguments)
     dataset = options.select_data(arguments, path, graph)
     sigma = options.sigma_of(arguments, graph)
     mode = options.sampling_options(arguments)

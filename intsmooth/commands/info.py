@@ -3,27 +3,27 @@
 import argparse
 import math
 
+from intsmooth.commands import options
 from intsmooth.errors import ResourceError
 
 SUMMARY = "show a model's layers, size, cost and overflow margin"
-EXAMPLES = ("info digits", "info model.h5 --facts")
+EXAMPLES = ("info digits", "info model.h5 --facts", "info model.onnx --input-scale 1/255")
 _INT32_MAX = 2**31 - 1
 _LONGEST_FACT = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    parser.add_argument("model", help=options.MODEL_HELP)
+    options.add_input_options(parser)
     parser.add_argument("--facts", action="store_true", help="the file's notes in full: data, recipe, licence")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what the file says and what the plan proves."""
-    from intsmooth import h5file
-    from intsmooth.shipped import find_model, shipped_models
+    from intsmooth.shipped import shipped_models
 
-    path = find_model(arguments.model)
-    graph = h5file.load(path)
+    path, graph = options.open_model(arguments)
     shape = " x ".join(map(str, graph.input_shape))
     print(f"model     {path}, {path.stat().st_size:,} bytes{', shipped' * (path in shipped_models().values())}")
     print(f"digest    {graph.digest}")

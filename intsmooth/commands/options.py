@@ -12,6 +12,9 @@ from intsmooth.progress import DownloadProgress
 from intsmooth.records import Graph
 
 
+MODEL_HELP = "a model (.h5, .tflite, quantized .onnx), or the name of a shipped model such as digits"
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """--data, --split, --every, --max."""
     parser.add_argument(
@@ -38,6 +41,15 @@ def input_options(arguments: argparse.Namespace) -> dict:
     """What add_input_options declares and the user gave, as importers take it."""
     given = {name: getattr(arguments, name) for name in ("levels", "unit", "input_scale", "mean", "std")}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def open_model(arguments: argparse.Namespace) -> tuple[pathlib.Path, Graph]:
+    """(path, graph) of the argument `model`, whatever its format; takes what add_input_options declares."""
+    from intsmooth.convert.load import load_model
+    from intsmooth.shipped import find_model
+
+    path = find_model(arguments.model)
+    return path, load_model(path, **input_options(arguments))
 
 
 def class_names(path: str | None) -> tuple[str, ...] | None:

@@ -10,13 +10,15 @@ EXAMPLES = (
     "predict digits --max 10",
     "predict model.h5 --data photos/ --n 10000",
     "predict model.h5 --data photo.png --sigma 0.25",
+    "predict model.tflite --data cifar10 --max 10 --sigma 0.05",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="a model file (.h5), or the name of a shipped model such as digits")
+    parser.add_argument("model", help=options.MODEL_HELP)
     options.add_data_options(parser)
+    options.add_input_options(parser)
     parser.add_argument("--index", type=int, nargs="+", metavar="I", help="only the images with these indices")
     options.add_noise_options(parser)
     parser.add_argument("--n", type=int, default=1000, help="samples per image (default: 1000)")
@@ -26,12 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a tab-separated table: index, label (empty where unknown), predicted index, its name."""
-    from intsmooth import h5file
-    from intsmooth.shipped import find_model
     from intsmooth.smooth import Smooth
 
-    path = find_model(arguments.model)
-    graph = h5file.load(path)
+    path, graph = options.open_model(arguments)
     dataset = options.select_data(arguments, path, graph)
     if arguments.index:
         dataset = dataset.pick(arguments.index)

@@ -2,10 +2,10 @@
 
 Quantized means the forms that ONNX Runtime's and PyTorch's quantizers write: QDQ (QuantizeLinear and DequantizeLinear
 around float operators) and QOperator (QLinearConv and others), int8 or uint8, weights symmetric, per tensor or per
-channel. ONNX Runtime rescales accumulators by float32 factors and rounds half to even; here they are rescaled by
-(multiplier, shift) pairs and rounded twice as TensorFlow Lite does, so a layer's integers can differ by 1 where a
-value lies within 2^(shift - 1) steps of a tie (shift is about -8). Needs the package `onnx`, for its protocol
-buffers alone (the extra `onnx`).
+channel. ONNX Runtime rescales accumulators by float32 factors and rounds once, half to even; here they are rescaled by
+(multiplier, shift) pairs that `fixedpoint.nearest_result_multiplier` chooses so that there is one rounding too, half
+up, wherever a multiplier without a right shift has bits enough. A layer's integers differ by 1 on exact ties and a few
+times in a million results. Needs the package `onnx`, for its protocol buffers alone (the extra `onnx`).
 """
 
 import hashlib

@@ -8,7 +8,6 @@ from intsmooth.convert.onnx_layers import normalized
 from intsmooth.convert.onnx_translation import FULL, Translation
 from intsmooth.convert.onnx_values import Integer, Source, Target
 from intsmooth.errors import UnsupportedError
-from intsmooth.fixedpoint import quantize_multiplier
 from intsmooth.records import Tensor
 
 
@@ -22,8 +21,7 @@ def enter(t: Translation, source: Source, target: Target) -> tuple[str, Integer]
         raise UnsupportedError(f"levels from {mapping.levels[0]}: int8 needs a lowest level from -255 to 0")
     node, t.node = t.node, None
     t.tensors[levels] = Tensor(levels, ours, "int16", 0, None if mapping.scale is None else float(mapping.scale))
-    multiplier, shift = quantize_multiplier(factor)
-    constants = {"multiplier": np.array([multiplier], np.int32), "shift": np.array([shift], np.int32)}
+    constants = t.rescale([factor])
     first = Target(scale, offset, FULL, target.unsigned)
     x = t.emit("input_requantize", [levels], None, first, {}, constants, ours=ours, shape=source.shape, image=image)
     t.note("input", text)

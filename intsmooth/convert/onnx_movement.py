@@ -199,13 +199,29 @@ def gather(t: Translation) -> None:
     t.values[t.output()] = Known(np.take(vector, index.astype(np.int64), mode="wrap"))
 
 
-def cast(t: Translation) -> None:
+def constant_of_shape(t: Translation) -> None:
+    """PyTorch writes the zero points of a bias, one per channel, this way."""
     (source,) = t.inputs(1)
+    shape = t.integers(source, "the shape")
+    value = t.attribute("value", np.zeros(1, np.float32))
+    if value.size != 1 or len(shape) > 4:
+        raise UnsupportedError(f"{value.size} values in shape {shape}, supported: one value, up to 4 dimensions")
+    t.charge(math.prod(checked_size(shape)) * value.itemsize)
+    t.values[t.output()] = Known(np.full(shape, value.item(), value.dtype))
+
+
+def cast(t: Translation) -> None:
+    """Of constants; of quantized activations to the type that they have, which PyTorch writes behind QuantizeLinear."""
+    (source,) = t.inputs(1)
+    types, wanted = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}, t.attribute("to", 0)
+    value = t.value(source)
+    if isinstance(value, Integer) and types.get(wanted) == (np.uint8 if value.unsigned else np.int8):
+        t.values[t.output()] = value
+        return
     array = t.known(source, "a constant", "iuf")
-    types = {1: np.float32, 6: np.int32, 7: np.int64}
-    if t.attribute("to", 0) not in types:
-        raise UnsupportedError(f"a cast to type {t.attribute('to', 0)}")
-    t.values[t.output()] = Known(array.astype(types[t.attribute("to", 0)]))
+    if wanted not in types:
+        raise UnsupportedError(f"a cast to type {wanted}")
+    t.values[t.output()] = Known(array.astype(types[wanted]))
 
 
 def slice_(t: Translation) -> None:
@@ -292,5 +308,5 @@ def _shortcut(t: Translation, moved: Shortcut, channels: int) -> Pending:
 TRANSLATORS = {
     "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose,
     "Concat": concat, "Identity": identity, "Dropout": identity, "Constant": constant, "Shape": shape_of,
-    "Gather": gather, "Cast": cast, "Slice": slice_, "Pad": pad,
+    "Gather": gather, "Cast": cast, "ConstantOfShape": constant_of_shape, "Slice": slice_, "Pad": pad,
 }  # fmt: skip

@@ -20,7 +20,7 @@ from intsmooth.convert.onnx_file import OnnxModel, OnnxNode
 from intsmooth.convert.onnx_values import Integer, Known, Pending, Source, Target, View
 from intsmooth.convert.report import Note, Origin
 from intsmooth.errors import FormatError, UnsupportedError
-from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.fixedpoint import nearest_result_multiplier, quantize_multipliers
 from intsmooth.records import Node, Tensor
 
 FULL = (-128, 127)
@@ -241,8 +241,8 @@ class Translation:
         return name
 
     def rescale(self, factors) -> dict[str, np.ndarray]:
-        """Constants multiplier and shift of real factors."""
-        multiplier, shift = quantize_multipliers(factors)
+        """Constants multiplier and shift of real factors; ONNX rounds once, and so do these wherever it pays."""
+        multiplier, shift = quantize_multipliers(factors, nearest_result_multiplier)
         return {"multiplier": multiplier, "shift": shift}
 
     def note(self, kind: str, text: str) -> None:

@@ -11,10 +11,9 @@ from intsmooth.convert.onnx_layout import as_image
 from intsmooth.convert.onnx_translation import FULL, Translation
 from intsmooth.convert.onnx_values import Integer, Pending, Target, View
 from intsmooth.errors import FormatError, UnsupportedError
-from intsmooth.fixedpoint import round_half_away
 
 
-def _geometry(t: Translation, x: Integer):
+def _geometry(t: Translation, x: Integer | Pending):
     """(kernel, stride, padding, output's height and width); a ceil mode is expressed by padding at the end."""
     if len(x.shape) != 3:
         raise UnsupportedError(f"pooling of shape {x.shape} without the batch, supported: channels, height, width")
@@ -38,16 +37,27 @@ def _geometry(t: Translation, x: Integer):
 
 
 def max_pool(t: Translation) -> None:
-    """On integers as on reals; of a float tensor's view the result is a view."""
+    """On integers as on reals; of a float tensor's view the result is a view.
+
+    Rounding keeps the order, so the largest of reals that are yet to be quantized is the largest of their integers.
+    """
     (source,) = t.inputs(1)
     value = t.value(source)
-    x = value if isinstance(value, Integer) else t.real(source)
+    later = isinstance(value, Pending) and t.chooser is None
+    x = value if later or isinstance(value, Integer) else t.real(source)
     kernel, stride, _, padding, size = _geometry(t, x)
     shape = (x.shape[0], *size)
     attributes = {"kernel": tuple(kernel), "stride": stride, "padding": padding, "clamp": FULL}
-    target = Target(x.scale, x.zero_point, FULL, x.unsigned)
-    place = dict(shape=shape, image=shape, ours=(*size, x.shape[0]))
-    result = t.emit("max_pool2d", [as_image(t, x)], x, target, attributes, {}, **place)
+
+    def largest(t, x: Integer) -> Integer:
+        target = Target(x.scale, x.zero_point, FULL, x.unsigned)
+        place = dict(shape=shape, image=shape, ours=(*size, x.shape[0]))
+        return t.emit("max_pool2d", [as_image(t, x)], x, target, attributes, {}, **place)
+
+    if later:
+        t.values[t.output()] = Pending(shape, lambda t, target: largest(t, t.quantized(value, target, None)))
+        return
+    result = largest(t, x)
     t.claim(result, t.output())
     t.values[t.output()] = result if isinstance(value, Integer) else View(result)
 
@@ -86,14 +96,6 @@ def average(t: Translation, x: Integer) -> Pending:
     return Pending(shape, emit)
 
 
-def _one_rounding(t: Translation, factor: Fraction) -> dict[str, np.ndarray]:
-    """Constants of `mean`, whose multiplier may be small: with shift 0 there is one rounding, as ONNX defines."""
-    if not 2**-10 < factor < 1:
-        return t.rescale([factor])
-    multiplier = min(round_half_away(factor * 2**31), 2**31 - 1)
-    return {"multiplier": np.array([multiplier], np.int32), "shift": np.zeros(1, np.int32)}
-
-
 def mean(t: Translation, x: Integer, shape) -> Pending:
     """Over height and width, to `shape`: (channels,) or (channels, 1, 1)."""
     if len(x.shape) != 3:
@@ -101,7 +103,7 @@ def mean(t: Translation, x: Integer, shape) -> Pending:
 
     def emit(t, target):
         count = x.shape[1] * x.shape[2]
-        constants = _one_rounding(t, Fraction(x.scale) / Fraction(target.scale) / count)
+        constants = t.rescale([Fraction(x.scale) / Fraction(target.scale) / count])
         place = dict(shape=shape, image=None, ours=(x.shape[0],))
         return t.emit("mean", [as_image(t, x)], x, target, {"clamp": target.clamp}, constants, **place)
 

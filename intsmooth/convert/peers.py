@@ -13,16 +13,20 @@ from intsmooth.convert.report import Conversion
 from intsmooth.engine import Engine
 from intsmooth.errors import InputError, MissingExtraError
 from intsmooth.records import Graph, Tensor
+from intsmooth.reference.engine import TWINS
 
 ENGINES = ("numba", "numpy", "tflite_micro", "onnxruntime")
 _ARENA = 2**26  # bytes for all tensors of a model in TensorFlow Lite Micro
 
 
-def trace(engine: str, path: str | pathlib.Path, conversion: Conversion, levels: np.ndarray) -> dict[str, np.ndarray]:
+def trace(
+    engine: str, path: str | pathlib.Path, conversion: Conversion, levels: np.ndarray, outputs_only: bool = False
+) -> dict[str, np.ndarray]:
     """Tensors of `engine` by our names: int8 (N, *shape), for int16 levels (N, *input shape).
 
     engine: one of ENGINES. path: the file that `conversion` was made from; only others' engines read it. Tensors that
-    the source does not have (helpers of the conversion) are left out of their results.
+    the source does not have (helpers of the conversion) are left out of their results. outputs_only: of others' engines
+    the scores alone, for many images.
     Raises InputError where the engine cannot run such a file, MissingExtraError where it is not installed.
     """
     if engine in ("numba", "numpy"):
@@ -33,10 +37,23 @@ def trace(engine: str, path: str | pathlib.Path, conversion: Conversion, levels:
         raise InputError(f"{engine} runs {suffix} models, not {path.name}; the others of {', '.join(ENGINES)} may")
     entry = next(node for node in conversion.graph.nodes if conversion.origins[node.name].tensor is not None)
     graph = conversion.graph
-    first = Engine(graph, backend="numpy").trace(levels)[entry.output]
+    first = _first_integers(graph, levels, entry.output)
     sources = {node.output: conversion.origins[node.name].tensor for node in graph.nodes}
     sources = {name: source for name, source in sources.items() if source is not None}
+    if outputs_only:
+        sources = {name: source for name, source in sources.items() if name == graph.output}
     return {entry.output: first, **run(path, graph, sources, first, graph.tensors[entry.output])}
+
+
+def _first_integers(graph: Graph, levels: np.ndarray, wanted: str) -> np.ndarray:
+    """The tensor `wanted` by the twins of the nodes up to it, which form a chain."""
+    values = {graph.input: levels}
+    for node in graph.nodes:
+        if all(name in values for name in node.inputs):
+            values[node.output] = TWINS[node.op](graph, node, *(values[name] for name in node.inputs))
+        if wanted in values:
+            break
+    return values[wanted]
 
 
 def _tflite_micro(path, graph: Graph, sources, first: np.ndarray, entry: Tensor) -> dict[str, np.ndarray]:

@@ -68,7 +68,7 @@ class Report:
 
     def text(self) -> str:
         """A table of the layers and the list of notes, for reading."""
-        head = ("node", "from", "output", "scale", "zero", "multiplier", "shift", "bound/2^31", "constants", "madds")
+        head = ("node", "from", "shapes", "scale", "zero", "multiplier", "shift", "bound/2^31", "constants", "madds")
         rows = [head] + [_row(layer) for layer in self.layers]
         widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
         lines = [self.source, ""]
@@ -125,7 +125,7 @@ def _row(layer: Layer) -> tuple[str, ...]:
     return (
         f"{layer.name} ({layer.operator})",
         origin,
-        "x".join(map(str, layer.output)),
+        " -> ".join([", ".join(_shape(shape) for shape in layer.inputs), _shape(layer.output)]),
         "" if scale is None else f"{scale:.7g}",
         f"{layer.zero_points[-1]}",
         _span(layer.multiplier),
@@ -134,6 +134,10 @@ def _row(layer: Layer) -> tuple[str, ...]:
         f"{layer.constant_bytes}",
         f"{layer.multiply_adds}",
     )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def _span(values: tuple[int, ...]) -> str:

@@ -12,7 +12,8 @@ is nested floors, and floor((floor(y / a) + c) / b) = floor((y + c a) / (a b)), 
 
     result = (p + 2^30 + half 2^31 - [t < 0] 2^31) >> (31 + e),
 
-where [t < 0] may be replaced by [acc < 0]: they differ only for t = 0, where both choices give 0. A left shift l (e = 0)
+where [t < 0] may be replaced by [acc < 0]: they differ only for t = 0, where both choices give 0. Nothing here asks for
+a normalised multiplier: 0 <= m < 2^31. A left shift l (e = 0)
 is (p + 2^(30-l)) >> (31-l). `plan` stores the shift and the rounding constant per channel as 64-bit lanes. If the output
 is clamped from below at its zero point, the sign term changes nothing that survives the clamp: it is left out, and the
 zero point, times 2^(31+e), joins the rounding constant.

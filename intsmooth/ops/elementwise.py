@@ -34,7 +34,7 @@ def bound_product(node: Node, inputs: tuple[Tensor, ...]) -> np.ndarray:
 
 _SUM_ATTRIBUTES = {"left_shift": Attribute(1, 0, 23), "clamp": CLAMP}
 _SUM_CONSTANTS = {
-    "multiplier": Constant("int32", 1, 2**30, 2**31 - 1, zero=True, length=3),
+    "multiplier": Constant("int32", 1, 0, 2**31 - 1, length=3),
     "shift": Constant("int32", 1, -31, 30, length=3),
 }
 ADD = Operator("add", (2, 2), infer, bound_sum, per_output, _SUM_ATTRIBUTES, _SUM_CONSTANTS)

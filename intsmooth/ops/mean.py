@@ -4,7 +4,7 @@ import numpy as np
 
 from intsmooth.ops.bounds import reach, rescaling_bound
 from intsmooth.ops.geometry import image_shape
-from intsmooth.ops.operator import CLAMP, ONE_SHIFT, Constant, Operator, per_input
+from intsmooth.ops.operator import CLAMP, ONE_MULTIPLIER, ONE_SHIFT, Operator, per_input
 from intsmooth.records import Node, Tensor
 
 
@@ -27,6 +27,5 @@ MEAN = Operator(
     accumulator_bound,
     per_input,
     {"clamp": CLAMP},
-    # Below 2^30 too: 1 / (H W) is multiplied into it in integers, as the reference kernels do.
-    {"multiplier": Constant("int32", 1, 0, 2**31 - 1, length=1), "shift": ONE_SHIFT},
+    {"multiplier": ONE_MULTIPLIER, "shift": ONE_SHIFT},
 )
