@@ -14,6 +14,7 @@ EVIDENCE = {
     "dynamic": ("observation", "the votes counted here, on this machine"),
     "equality": ("comparison", "the inputs compared here, on this machine"),
     "noise": ("recomputation", "every threshold of this table; the fit of the integers drawn here is a statistic"),
+    "certificate": ("observation", "the certificate made here, and the entries derived again"),
     "kernels": ("comparison", "the inputs compared here, on this machine"),
     "statistics": ("comparison", "known budgets"),
 }
