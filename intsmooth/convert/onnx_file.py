@@ -99,8 +99,8 @@ def _model(proto) -> OnnxModel:
     opset = int(opsets.get("", 0))
     if not 1 <= opset <= MAX_OPSET:
         raise UnsupportedError(
-            f"operator set {opset or 'not stated'}, supported: 1 to {MAX_OPSET}, because a later one may give operators "
-            "another meaning; export the model for an older operator set"
+            f"operator set {opset or 'not stated'}, supported: 1 to {MAX_OPSET}, because a later one may give "
+            "operators another meaning; export the model for an older operator set"
         )
     constants: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
