@@ -50,9 +50,10 @@ def expected(tmp_path_factory):
 
 @pytest.fixture
 def tiny_tasks(monkeypatch):
-    """Tasks of a few hundred samples, so that every image is split."""
-    monkeypatch.setattr(intsmooth.dispatch, "SHORTEST_S", 1e-3)
-    monkeypatch.setattr(intsmooth.dispatch, "LONGEST_S", 2e-3)
+    """Tasks of 200 to 400 samples however fast the machine is, so that every image is split."""
+    monkeypatch.setattr(intsmooth.dispatch, "SHORTEST_S", 200)
+    monkeypatch.setattr(intsmooth.dispatch, "LONGEST_S", 400)
+    monkeypatch.setattr(intsmooth.workers.Workers, "rate", property(lambda self: 1.0 * bool(self._speeds)))
 
 
 class Disorderly(Executor):
