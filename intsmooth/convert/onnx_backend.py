@@ -5,9 +5,9 @@ DequantizeLinear on int8 and uint8. Products and sums are those of the naive twi
 
 ONNX rescales accumulators by a real factor, the product of float scales, and rounds half to even; the package rescales
 by (multiplier, shift) and rounds half up, once where no right shift is needed. The two differ by 1 on ties, and where a
-value is so close to one that the multiplier's bits decide. With rounding "onnx" (the default) accumulators are rescaled by the exact rational number
-that the scales are, in integers, half to even; with rounding "package" they are rescaled as in every model that the
-package runs. The tests hold the first to ONNX's results and show where the second differs.
+value is so close to one that the multiplier's bits decide. With rounding "onnx" (the default) accumulators are rescaled
+by the exact rational number that the scales are, in integers, half to even; with rounding "package" they are rescaled
+as in every model that the package runs. The tests hold the first to ONNX's results and show where the second differs.
 """
 
 from fractions import Fraction
