@@ -145,7 +145,8 @@ def test_results_hold_facts_targets_and_reports(monkeypatch):
 
 def test_every_question_is_a_program(tmp_path, monkeypatch):
     own = {path.stem for path in FOLDER.glob("*.py") if "\ndef question(effort" in path.read_text()}
-    assert own <= set(run_all.QUESTIONS) and len(own) == 6
+    alone = {"importers", "scale"}  # these take long, and write pages of their own
+    assert alone < own and own - alone <= set(run_all.QUESTIONS) and len(own - alone) == 6
     monkeypatch.setattr(run_all, "FOLDER", tmp_path)
     (tmp_path / "litert.py").write_text("import sys; print('half'); sys.exit('nothing is timed: broken')")
     failed = run_all.run_question("litert", True, tmp_path, 60)

@@ -297,7 +297,7 @@ MALFORMED = {
     "wrong channels": (data_set("weights", data=np.zeros((2, 4), "i1")), ["weights for 4 features"]),
     "missing constant": (lambda file: file.__delitem__(f"{NODE}/bias"), ["constant 'bias' is missing"]),
     "unknown constant": (lambda file: file[NODE].create_dataset("beta", data=I32), ["constant 'beta' is not"]),
-    "multiplier range": (data_set("multiplier", data=I32 + 5), ["'multiplier' holds 5"]),
+    "multiplier range": (data_set("multiplier", data=I32 - 1), ["'multiplier' holds -1"]),
     "shift range": (data_set("shift", data=I32 - 32), ["'shift' holds -32"]),
     # links
     "soft link": (set_link(f"{NODE}/bias", h5py.SoftLink("/nodes/0001/shift")), ["soft link"]),
