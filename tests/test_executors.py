@@ -212,7 +212,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
         (ModuleNotFoundError("No module named 'intsmooth'", name="intsmooth"), "a worker lacks intsmooth: install"),
     ],
 )
-def test_losses_are_typed(tmp_path, expected, error, message):
+def test_losses_are_typed(tmp_path, expected, tiny_tasks, error, message):
     class Failing(ThreadPoolExecutor):
         calls = 0
 
