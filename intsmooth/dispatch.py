@@ -40,9 +40,9 @@ def certify_on(
 ) -> Iterator[tuple[int, bytes, Certificate, float]]:
     """(number, digest, certificate, seconds of work) of `total` images, in order, certified by the executor's workers.
 
-    on_votes(samples, workers) is called whenever a task is back, with the number
-    of samples counted so far and of workers. Raises what a task raises, ResourceError where workers are lost, and what
-    `images` raises once all images before are done.
+    on_votes(samples, workers) is called whenever a task is back, with the number of samples counted so far and of
+    workers. Raises what a task raises, ResourceError where workers are lost, and what `images` raises once all images
+    before are done.
     """
     run = _Run(Workers(executor, job), images, total)
     try:

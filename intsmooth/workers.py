@@ -53,8 +53,7 @@ class Workers:
             self._speeds.append((samples, seconds))
 
     def submit(self, then: Callable, function: Callable, *arguments, ship: bool = False) -> None:
-        """Hand out function(shipment, *arguments); `take` will call
-        then(result).
+        """Hand out function(shipment, *arguments); `take` will call then(result).
 
         The job's content is in the first tasks, one for each worker, and where `ship` says so.
         """
