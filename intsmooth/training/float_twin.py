@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from intsmooth.certify import certificate_from_counts
+from intsmooth.certify import certificate_from_counts, format_radius_down
 from intsmooth.datasets import open_dataset
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
 from intsmooth.noise.law import NoiseTable, noise_table
@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             found = certify(network, logits, recipe, item.image, seed, arguments.n0, arguments.n, arguments.alpha)
             correct = int(found.prediction == item.label)
             seconds = datetime.timedelta(seconds=time.monotonic() - start)
-            row = (item.index, item.label, found.prediction, repr(found.radius), correct, seconds)
+            row = (item.index, item.label, found.prediction, format_radius_down(found.radius, 6), correct, seconds)
             print(*row, found.top, found.hits, found.n, sep="\t", file=table, flush=True)
     return 0
 
