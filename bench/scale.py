@@ -161,7 +161,7 @@ def whole_run(executor: Executor, smooth: Smooth, rate: float, seconds: float) -
     n = max(1000, round(WORKERS * rate * seconds / len(levels)))
     job = Job(smooth, smooth.plan(n=n), {"n": n})
     rehearse(smooth, levels[0], executor=executor)
-    numbered = ((i, image_digest(image), image) for i, image in enumerate(levels))
+    numbered = ((i, image_digest(image), image, None) for i, image in enumerate(levels))
     start = time.perf_counter()
     counting = sum(row[3] for row in certify_on(executor, job, numbered, len(levels)))
     return counting / WORKERS / (time.perf_counter() - start)

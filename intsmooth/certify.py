@@ -2,6 +2,7 @@
 
     certificate_from_counts        one-sided bound on the top class, plain or randomized: the default
     certificate_from_two_classes   bounds on the top class and on all the others
+    unestimated_certificate        no votes, no bound: abstains
     prediction_from_counts         which class to predict, or to abstain, with no radius
     format_radius_down             a radius as text that does not overstate it
 
@@ -132,6 +133,18 @@ def certificate_from_two_classes(
     return certificate_record(
         model.two_class_radius(p, p_other), p, model, unit=unit, alpha=level, hits=votes[top], n=n, top=top,
         selection=selection, counts=votes, n0=n0, extra=extra,
+    )  # fmt: skip
+
+
+def unestimated_certificate(
+    top: int, selection: Sequence[int], *, sigma: Number, dimension: int, alpha: Number, law: str, unit: int, tv: Number
+) -> Certificate:
+    """The abstention of a run that ended after its selection stage: no votes, so no bound. Arguments as in
+    `certificate_from_counts`."""
+    model = checked_ancestor(sigma, law, dimension, unit, tv)
+    return certificate_record(
+        Decimal(0), 0.0, model, unit=unit, alpha=checked_alpha(alpha), hits=0, n=0, top=top, selection=selection,
+        extra={"bound": "none"},
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ WORKERS_PER_S = 50  # with more workers than this tasks get longer, so that one 
 TASKS_PER_WORKER = 2  # handed out at a time: one that runs and one that waits
 AHEAD = 1024  # images begun, those included that are done before one that is not
 
-Image = tuple[int, bytes, np.ndarray]  # number, digest, levels
+Image = tuple[int, bytes, np.ndarray, int | None]  # number, digest, levels, and `label` of Smooth.certify
 
 
 def certify_on(
@@ -131,7 +131,7 @@ class _Run:
         self.workers.submit(
             partial(self._take_images, group),
             certify_images,
-            [(image.image[2], image.known) for image in group],
+            [(*image.image[2:], image.known) for image in group],
             max(1, int(self.workers.rate * seconds)),
             seconds,
         )

@@ -24,18 +24,22 @@ def certified_counts(radius: np.ndarray, correct: np.ndarray, radii) -> list[int
 
 @dataclass(frozen=True)
 class Summary:
-    """counts[i] of `images` are certified right at radii[i]; radii and acr in [0, 1] units; unit: levels or None."""
+    """counts[i] of `images` are certified right at radii[i]; radii and acr in [0, 1] units; unit: levels or None.
+
+    skipped: how many of the abstentions had no estimation, as their selection named a wrong class (--skip-wrong).
+    """
 
     images: int
     abstentions: int
     acr: float
     radii: tuple[float, ...]
     counts: tuple[int, ...]
+    skipped: int = 0
     unit: int | None = None
 
 
 def summarize(results, radii=None) -> Summary:
-    """Sum up a table with `radius`, `correct`, `predict`, `unit` (results.Results); radii default to a round grid."""
+    """Sum up a table with `radius`, `correct`, `predict`, `unit`, `columns` (results.Results); radii default to a round grid."""
     radius, correct = results.radius, results.correct
     grid = round_radii(radius) if radii is None else tuple(float(r) for r in radii)
     if not all(np.isfinite(r) and r >= 0 for r in grid):
@@ -46,6 +50,7 @@ def summarize(results, radii=None) -> Summary:
         acr=float((radius * correct).sum() / len(radius)) if len(radius) else 0.0,
         radii=grid,
         counts=tuple(certified_counts(radius, correct, grid)),
+        skipped=results.columns.get("n", ()).count("0"),
         unit=results.unit,
     )
 
@@ -84,4 +89,6 @@ def format_summary(summary: Summary) -> str:
         f"abstained on {summary.abstentions} of {summary.images} images "
         f"({percent(summary.abstentions, summary.images)} %)"
     )
+    if summary.skipped:
+        lines[-1] += f", {summary.skipped} of them because their selection named a wrong class"
     return "\n".join(lines)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from intsmooth.binomial import LARGEST_N
-from intsmooth.certify import checked_alpha, checked_integer, prediction_from_counts
+from intsmooth.certify import checked_alpha, checked_integer, prediction_from_counts, unestimated_certificate
 from intsmooth.enclosure import exact_fraction
 from intsmooth.engine import Engine
 from intsmooth.errors import InputError, within_memory
@@ -64,11 +64,16 @@ class Smooth:
         return prediction_from_counts(self._counts(image, PREDICTION, 0, n, batch_size), alpha)
 
     @within_memory
-    def certify(self, x, n0=100, n=None, alpha=0.001, batch_size=BATCH_SIZE, **mode) -> Certificate:
+    def certify(self, x, n0=100, n=None, alpha=0.001, batch_size=BATCH_SIZE, label=None, **mode) -> Certificate:
         """The prediction at x with its budget and radius, or ABSTAIN (-1) with radius 0: see the guarantee above.
 
         n0 samples select the class, n fresh ones (100,000) bound its probability (Cohen, Rosenfeld and Kolter, 2019,
-        Certify). batch_size samples are counted at a time; it changes no result. `mode`, all at the same alpha:
+        Certify). batch_size samples are counted at a time; it changes no result.
+
+        label: the right class (an index into `classes_`), where only certified accuracy is asked for. Where the selection
+        names another class, the image counts at no radius whatever the estimation says: it abstains without one.
+
+        `mode`, all at the same alpha:
 
         target_radius=r               stop as soon as this radius is certified, or hopeless
         precision=d, max_n=N          the largest radius, but stop when more samples would add less than d
@@ -80,9 +85,13 @@ class Smooth:
         image = self.check_image(x)
         check_samples(n0, 1, alpha, batch_size)
         plan = self.plan(n=n, alpha=alpha, **mode)
+        selection = self._counts(image, SELECTION, 0, n0, batch_size)
+        top = int(np.argmax(selection))
+        if label is not None and top != checked_integer(label, "label", 0):
+            return unestimated_certificate(top, selection, alpha=alpha, **self._setting)
         uniform = {"uniform": self.uniform(image)} if plan.randomized else {}
-        run, votes = self._draw(image, plan, n0, batch_size)
-        return plan.certificate(run, **votes, **uniform)
+        run, counts = self._estimate(image, plan, top, batch_size)
+        return plan.certificate(run, top=top, selection=selection, counts=counts, **uniform)
 
     @within_memory
     def decide(self, x, table, n0=100, batch_size=BATCH_SIZE) -> tuple[int, int]:
@@ -92,19 +101,21 @@ class Smooth:
         image = self.check_image(x)
         check_samples(n0, 1, table.alpha, batch_size)
         plan = self.plan(alpha=table.alpha, table=table)
-        run, votes = self._draw(image, plan, n0, batch_size)
-        return plan.decide(run, votes["top"])
+        top = int(np.argmax(self._counts(image, SELECTION, 0, n0, batch_size)))
+        run, _ = self._estimate(image, plan, top, batch_size)
+        return plan.decide(run, top)
 
     def plan(self, **how):
         """How `certify` samples when it gets these arguments: `sampling.choose_plan` for this model and noise."""
-        return choose_plan(
-            sigma=self.sigma,
-            dimension=math.prod(self.graph.input_shape),
-            law=self.law,
-            unit=self.graph.unit,
-            tv=self.table.tv,
-            **how,
-        )
+        return choose_plan(**self._setting, **how)
+
+    @property
+    def _setting(self) -> dict:
+        """The theorem's setting."""
+        dimension = math.prod(self.graph.input_shape)
+        return {
+            "sigma": self.sigma, "dimension": dimension, "law": self.law, "unit": self.graph.unit, "tv": self.table.tv,
+        }  # fmt: skip
 
     def uniform(self, image: np.ndarray) -> int:
         """The integer in [0, 2^64) that randomizes the bound of an image, as `check_image` gives it: docs/noise.md."""
@@ -132,16 +143,14 @@ class Smooth:
             )
         return np.ascontiguousarray(x.reshape(shape), dtype=np.int16)
 
-    def _draw(self, image: np.ndarray, plan, n0: int, batch_size: int) -> tuple:
-        """A finished run of the plan, and the votes of both stages: dict(top, selection, counts)."""
-        selection = self._counts(image, SELECTION, 0, n0, batch_size)
-        top = int(np.argmax(selection))
-        run, counts = plan.start(), [0] * len(selection)
+    def _estimate(self, image: np.ndarray, plan, top: int, batch_size: int) -> tuple:
+        """A finished run of the plan for class `top`, and the votes of all classes."""
+        run, counts = plan.start(), [0] * len(self.classes_)
         while run.due:
             votes = self._counts(image, ESTIMATION, run.n, run.due, batch_size)
             counts = [count + vote for count, vote in zip(counts, votes, strict=True)]
             run.update(votes[top], run.due)
-        return run, {"top": top, "selection": selection, "counts": counts}
+        return run, counts
 
     def _counts(self, image: np.ndarray, stage: int, first: int, n: int, batch_size: int) -> list[int]:
         """All votes of a stage are asked for here; `tasks.Replay` answers with votes that others have counted."""

@@ -28,7 +28,7 @@ _KEPT = 8  # models that a worker remembers
 
 @dataclass(frozen=True)
 class Job:
-    """What is done to every image of a run: `smooth.certify(image, **arguments)`, which would plan `plan`."""
+    """What is done to every image of a run: `smooth.certify(image, label=..., **arguments)`, which would plan `plan`."""
 
     smooth: Smooth
     plan: Plan | None
@@ -136,11 +136,11 @@ class Reached:
 
 def certify_images(
     shipment: Shipment,
-    images: list[tuple[np.ndarray, dict[Block, list[int]]]],
+    images: list[tuple[np.ndarray, int | None, dict[Block, list[int]]]],
     allowance: int,
     limit: float,
 ) -> list[Reached] | None:
-    """Certify images, given as (levels, votes known already).
+    """Certify images, given as (levels, `label` of Smooth.certify, votes known already).
 
     At most `allowance` votes are counted for each; no image is begun once `limit` seconds are over.
     """
@@ -148,14 +148,14 @@ def certify_images(
     if job is None:
         return None
     begin, reached = time.perf_counter(), []
-    for image, known in images:
+    for image, label, known in images:
         start = time.perf_counter()
         if reached and start - begin > limit:
             reached.append(Reached(None, known, None, 0, 0.0))
             continue
         replay, certificate, needed = Replay(job, known, allowance), None, None
         try:
-            certificate = replay.certify(image, **job.arguments)
+            certificate = replay.certify(image, label=label, **job.arguments)
         except VotesNeeded as votes:
             needed = votes.block
         # A virtual machine's clock has been seen to step back.

@@ -35,6 +35,7 @@ MODES = {
     "randomized": {"n": N, "bound": "randomized"},
     "target": {"target_radius": 0.1, "max_n": N},
     "curve": {"precision": 0.01, "max_n": 2 * N},
+    "skip wrong": {"n": N, "skip_wrong": True},
 }
 
 
@@ -176,8 +177,8 @@ def test_a_worker_that_does_not_know_the_model_says_so():
     tasks._jobs.clear()
     image = smooth.check_image(Images()(3))
     assert count_block(shipment.empty(), image, (1, 0, 50)) is None
-    assert certify_images(shipment.empty(), [(image, {})], 1000, 1.0) is None
-    (reached,) = certify_images(shipment, [(image, {})], 1000, 1.0)
+    assert certify_images(shipment.empty(), [(image, None, {})], 1000, 1.0) is None
+    (reached,) = certify_images(shipment, [(image, None, {})], 1000, 1.0)
     assert reached.certificate == smooth.certify(image, n=50) and reached.samples == 150
     votes, seconds = count_block(shipment.empty(), image, (1, 0, 50))
     assert votes == list(reached.certificate.counts) and seconds >= 0

@@ -16,6 +16,7 @@ import pytest
 from intsmooth.datasets.base import Dataset
 from intsmooth.errors import DataError, InputError, ResourceError, ResultsError
 from intsmooth.h5file import save
+from intsmooth.report import format_summary, summarize
 from intsmooth.results import read_results
 from intsmooth.run import certify_dataset, recorded_seed, rehearse
 from intsmooth.smooth import Smooth
@@ -70,6 +71,29 @@ def test_rows_say_what_certify_says(tmp_path):
         assert int(results.columns["budget"][i]) == certificate.budget
     assert results.columns["plan"][0] == '{"n": 200}' and results.columns["sigma"][0] == "0.25"
     assert recorded_seed(tmp_path / "a.tsv") == "0x" + smooth.seed.hex()
+
+
+@pytest.mark.parametrize("mode", [{"n": 300}, {"target_radius": 0.05, "max_n": 1000}])
+def test_skipping_what_is_wrong_already_changes_no_certified_accuracy(tmp_path, mode):
+    smooth = small_smooth()
+    images = small_dataset()
+    chosen = np.array([smooth.certify(images[i].image, n=1).top for i in range(COUNT)])
+    labels = np.where(np.arange(COUNT) % 3 == 0, (chosen + 1) % 10, chosen)
+    dataset = Dataset("small", Images(), 5 * np.arange(COUNT), labels)
+    whole = certify_dataset(smooth, dataset, tmp_path / "whole.tsv", **mode)
+    quick = certify_dataset(smooth, dataset, tmp_path / "quick.tsv", skip_wrong=True, **mode)
+    assert whole.correct.any() and np.array_equal(quick.correct, whole.correct)
+    assert np.array_equal(quick.radius * quick.correct, whole.radius * whole.correct)
+    right = chosen == labels
+    for name in ("predict", "budget", "hits", "n", "selection", "counts", "extra"):
+        column, same = (np.array(results.columns[name]) for results in (quick, whole))
+        assert np.array_equal(column[right], same[right])
+    assert set(quick.predict[~right]) == {-1} and set(np.array(quick.columns["n"])[~right]) == {"0"}
+    summary = summarize(quick)
+    assert summary.skipped == (~right).sum() and summary.acr == summarize(whole).acr > 0
+    assert f"{summary.skipped} of them because their selection named a wrong class" in format_summary(summary)
+    with pytest.raises(ResultsError, match="plan"):
+        certify_dataset(smooth, dataset, tmp_path / "whole.tsv", skip_wrong=True, **mode)
 
 
 @pytest.mark.parametrize("executor", [ThreadPoolExecutor, ProcessPoolExecutor])

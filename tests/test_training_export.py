@@ -106,7 +106,7 @@ def test_requantization_is_that_of_the_integer_engine():
     acc = torch.randint(-(2**23), 2**23, (4000, 6, 1, 1), generator=generator).float()
     acc[:9, :, 0, 0] = torch.tensor([-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 2.0**23, -(2.0**23)])[:, None]
     factor = torch.tensor([0.5, 0.25, 1.5, 3.1e-5, 7.7e-6, 0.0123], dtype=torch.float64)
-    found = _requantize(acc, factor, -(2**31), 2**31 - 1, exact=True)[:, :, 0, 0].double().numpy()
+    found = _requantize(acc, factor, torch.tensor(-(2**31)), torch.tensor(2**31 - 1), exact=True)[:, :, 0, 0].double().numpy()
     for channel, real in enumerate(factor.tolist()):
         multiplier, shift = quantize_multiplier(real)
         expected = multiply_by_quantized_multiplier(acc[:, channel, 0, 0].long().numpy(), multiplier, shift)
@@ -115,7 +115,7 @@ def test_requantization_is_that_of_the_integer_engine():
 
 def test_gradient_is_that_of_the_clamped_scaling():
     acc = torch.tensor([[-10.0, 3.0, 100.0, 900.0]], requires_grad=True)
-    _requantize(acc, torch.tensor(0.5, dtype=torch.float64), 0, 255, exact=False).sum().backward()
+    _requantize(acc, torch.tensor(0.5, dtype=torch.float64), torch.tensor(0), torch.tensor(255), exact=False).sum().backward()
     assert acc.grad.tolist() == [[0.0, 0.5, 0.5, 0.0]]
 
 

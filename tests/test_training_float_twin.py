@@ -114,6 +114,11 @@ def test_its_table_stands_beside_the_integer_models(trained, monkeypatch, capsys
     alike = [i for i in range(30) if votes[0][i] == votes[1][i]]
     assert alike and all(integer.columns["radius"][i] == first.columns["radius"][i] for i in alike)
     assert paired_differences(integer, first, [0.0])[0].images == 30
+    assert float_twin.main(["tiny.ini", "float.pt", *run, "1", "--out", "quick.tsv", "--skip-wrong"]) == 0
+    quick = read_results("quick.tsv")
+    assert np.array_equal(quick.radius * quick.correct, first.radius * first.correct)
+    wrong = np.array(first.columns["top"]) != np.array(first.columns["label"])
+    assert np.array_equal(np.array(quick.columns["n"]) == "0", wrong)
     assert cli.main(["curve", "integer.tsv", "onnxruntime.tsv", "--paired"]) == 0
     assert "30 images in common" in capsys.readouterr().out
 

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
     parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5) or from the float.pt of another run")
+    parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
 
@@ -40,6 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
         arguments.work,
         resume=arguments.resume,
         init=arguments.init,
+        fuse=arguments.compile,
         smoke=arguments.smoke,
     )
     return 0
@@ -53,13 +55,15 @@ def run(
     *,
     resume: bool = False,
     init: str | pathlib.Path | None = None,
+    fuse: bool = False,
     smoke: bool = False,
     say: Callable[[str], None] = print,
 ) -> Graph:
     """Train by a recipe, save the model to `out`, and return its graph.
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
-    init: a model file (.h5) or float.pt whose weights are the start. say: takes each progress line, which also goes to the log.
+    init: a model file (.h5) or float.pt whose weights are the start. fuse: compile with
+    torch.compile, which needs a C++ compiler. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
@@ -89,7 +93,7 @@ def run(
             log.flush()
 
         tell(f"{plan.name}: {len(examples.training)} training images, {len(examples.validation)} for validation")
-        done = train(plan, examples, folder, init=init and pathlib.Path(init), resume=resume, say=tell)
+        done = train(plan, examples, folder, init=init and pathlib.Path(init), resume=resume, fuse=fuse, say=tell)
         accuracy = noisy_accuracy(done)
         facts = {
             **examples.facts,

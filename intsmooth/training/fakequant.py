@@ -10,6 +10,8 @@ Gradients pass through rounding unchanged and stop where a value is clamped (Ben
 here, set by calibrate.py; weight scales follow the weights.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -23,22 +25,28 @@ BIAS_LIMIT = 2**28
 
 
 class _Requantize(torch.autograd.Function):
-    """round(acc * factor), clamped to [lowest, highest]; factor broadcasts over the channels."""
+    """round(acc * factor), clamped to [lowest, highest]; factor broadcasts over the channels.
+
+    The gradient stops where the result is lowest or highest, as that of ReLU does at zero: the result is kept for the
+    next layer anyway, and a mask of its own would cost another pass over memory.
+    """
 
     @staticmethod
     def forward(ctx, acc, factor, lowest, highest):
-        real = acc * factor
-        ctx.save_for_backward((real > lowest - 0.5) & (real < highest + 0.5), factor)
-        return real.round_().clamp_(lowest, highest)
+        result = (acc * factor).round_().clamp_(lowest, highest)
+        ctx.save_for_backward(result, factor)
+        ctx.bounds = lowest, highest
+        return result
 
     @staticmethod
     def backward(ctx, gradient):
-        inside, factor = ctx.saved_tensors
-        return gradient * inside * factor, None, None, None
+        result, factor = ctx.saved_tensors
+        lowest, highest = ctx.bounds
+        return torch.where((result > lowest) & (result < highest), gradient * factor, 0.0), None, None, None
 
 
-def _requantize(acc: torch.Tensor, factor: torch.Tensor, lowest: int, highest: int, exact: bool) -> torch.Tensor:
-    """acc times factor (one per channel, or one), an integer in [lowest, highest], in a float tensor.
+def _requantize(acc: torch.Tensor, factor: torch.Tensor, lowest, highest, exact: bool) -> torch.Tensor:
+    """acc times factor (one per channel, or one), an integer in [lowest, highest] (integers or 0-d), in a float tensor.
 
     exact: multiply_by_quantized_multiplier of fixedpoint.py, on int64 and without gradients.
     """
@@ -55,8 +63,23 @@ def _requantize(acc: torch.Tensor, factor: torch.Tensor, lowest: int, highest: i
     return quotient.clamp_(lowest, highest).to(acc.dtype)
 
 
+def _int8_range(zero: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least and largest v = q - zero of an int8 q."""
+    return -128 - zero, 127 - zero
+
+
 def _round(value: torch.Tensor) -> torch.Tensor:
     return value + (value.round() - value).detach()
+
+
+class Rescaling(NamedTuple):
+    """Per output channel: real units per step of the weights and of the accumulator, the factor from the accumulator to
+    the output (float64 in evaluation), the integer multiplier of the residual."""
+
+    weight: torch.Tensor
+    acc: torch.Tensor
+    factor: torch.Tensor
+    skip: torch.Tensor | None = None
 
 
 class QuantizedNetwork(nn.Module):
@@ -106,7 +129,7 @@ class QuantizedNetwork(nn.Module):
         scale = torch.maximum(largest / WEIGHT_LIMIT, largest.max() * 1e-4 / WEIGHT_LIMIT)
         scale = torch.maximum(scale, self.biases[i].detach().abs().double() / scale_in / BIAS_LIMIT)
         if layer.skip is not None:
-            scale = scale.clamp_min(float(self.scale_of(layer.skip) / scale_in / SKIP_LIMIT))
+            scale = torch.maximum(scale, self.scale_of(layer.skip) / scale_in / SKIP_LIMIT)
         return scale
 
     def linear_weight_scale(self) -> torch.Tensor:
@@ -114,36 +137,46 @@ class QuantizedNetwork(nn.Module):
         largest = self.linear_weight.detach().abs().amax(1).double()
         return torch.maximum(largest, largest.max() * 1e-4) / WEIGHT_LIMIT
 
+    @torch.compiler.disable  # compiled, these few float64 divisions would be repeated for every pixel
+    def rescaling(self) -> list[Rescaling]:
+        """What each convolution, and last the linear layer, scales by."""
+        found = []
+        for i, layer in enumerate(self.architecture.convolutions):
+            weight = self.weight_scale(i)
+            acc = self.scale_of(layer.source) * weight
+            skip = None if layer.skip is None else torch.round(self.scale_of(layer.skip) / acc).float()
+            found.append(Rescaling(weight.float(), acc.float(), acc / self.scales[i], skip))
+        weight = self.linear_weight_scale()
+        acc = self.features_scale * weight
+        found.append(Rescaling(weight.float(), acc.float(), acc / self.logits_scale))
+        return [scales._replace(factor=scales.factor.float()) for scales in found] if self.training else found
+
+    @torch.compiler.disable  # its multiplier is computed outside torch
     def input_value(self, levels: torch.Tensor) -> torch.Tensor:
         """v of the input: levels / input_scale to nearest, saturated to int8 around its zero point.
 
         Always exact: on so small integers double rounding differs from single rounding often, not just next to ties.
         """
-        zero = int(self.input_zero)
-        return _requantize(levels, 1.0 / self.input_scale, -128 - zero, 127 - zero, exact=True)
+        return _requantize(levels, 1.0 / self.input_scale, *_int8_range(self.input_zero), exact=True)
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        return self.trace(levels)["logits"] * float(self.logits_scale)
+        return self.trace(levels)["logits"] * self.logits_scale.float()
 
     def trace(self, levels: torch.Tensor) -> dict[str, torch.Tensor]:
         """All activations as v = q - zero_point: "input", one per convolution, "features", "logits"."""
         values = {"input": self.input_value(levels)}
-        for i, layer in enumerate(self.architecture.convolutions):
-            acc_scale = self.scale_of(layer.source) * self.weight_scale(i)
-            weight = _round(self.weights[i] / self.weight_scale(i).float()[:, None, None, None])
+        *convolutions, linear = self.rescaling()
+        for i, (layer, scales) in enumerate(zip(self.architecture.convolutions, convolutions, strict=True)):
+            weight = _round(self.weights[i] / scales.weight[:, None, None, None])
             acc = functional.conv2d(values[layer.source], weight, None, layer.stride, layer.kernel // 2).float()
-            acc = acc + _round(self.biases[i] / acc_scale.float())[:, None, None]
+            acc = acc + _round(self.biases[i] / scales.acc)[:, None, None]
             if layer.skip is not None:
-                multiplier = torch.round(self.scale_of(layer.skip) / acc_scale).float()
-                acc = acc + place_skip(values[layer.skip], layer) * multiplier[:, None, None]
-            values[layer.name] = _requantize(acc, acc_scale / self.scales[i], 0, 255, not self.training)
+                acc = acc + place_skip(values[layer.skip], layer) * scales.skip[:, None, None]
+            values[layer.name] = _requantize(acc, scales.factor, 0, 255, not self.training)
         values["features"] = self._features(values[self.architecture.last])
-        acc_scale = self.features_scale * self.linear_weight_scale()
-        weight = _round(self.linear_weight / self.linear_weight_scale().float()[:, None])
-        acc = functional.linear(values["features"], weight).float() + _round(self.linear_bias / acc_scale.float())
-        zero = int(self.logits_zero)
-        factor = acc_scale / self.logits_scale
-        values["logits"] = _requantize(acc, factor, -128 - zero, 127 - zero, not self.training)
+        weight = _round(self.linear_weight / linear.weight[:, None])
+        acc = functional.linear(values["features"], weight).float() + _round(self.linear_bias / linear.acc)
+        values["logits"] = _requantize(acc, linear.factor, *_int8_range(self.logits_zero), not self.training)
         return values
 
     def _features(self, value: torch.Tensor) -> torch.Tensor:

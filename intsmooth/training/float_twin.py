@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from intsmooth.certify import certificate_from_counts, format_radius_down
+from intsmooth.certify import certificate_from_counts, format_radius_down, unestimated_certificate
 from intsmooth.datasets import open_dataset
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
 from intsmooth.noise.law import NoiseTable, noise_table
@@ -127,8 +127,12 @@ def certify(
     n0: int = 100,
     n: int = 10_000,
     alpha: float = 0.001,
+    label: int | None = None,
 ) -> Certificate:
-    """Cohen, Rosenfeld and Kolter's procedure (2019) in float: n0 samples select a class, n fresh ones certify it."""
+    """Cohen, Rosenfeld and Kolter's procedure (2019) in float: n0 samples select a class, n fresh ones certify it.
+
+    label: as for `Smooth.certify`.
+    """
     classes, shape = network.architecture.classes, network.architecture.image
     if image.size != np.prod(shape):
         raise InputError(f"the image has shape {image.shape}; {network.architecture.name} takes {shape}")
@@ -136,19 +140,14 @@ def certify(
     table = noise_table(recipe.sigma * network.unit, recipe.law)
     selection = count_votes(logits, classes, levels, table, seed, SELECTION, n0)
     top = int(selection.argmax())
+    setting = {
+        "sigma": recipe.sigma, "dimension": image.size, "law": recipe.law, "unit": network.unit, "tv": table.tv,
+    }  # fmt: skip
+    if label is not None and top != label:
+        return unestimated_certificate(top, selection, alpha=alpha, **setting)
     counts = count_votes(logits, classes, levels, table, seed, ESTIMATION, n)
     return certificate_from_counts(
-        int(counts[top]),
-        n,
-        sigma=recipe.sigma,
-        dimension=image.size,
-        alpha=alpha,
-        law=recipe.law,
-        unit=network.unit,
-        tv=table.tv,
-        top=top,
-        selection=selection,
-        counts=counts,
+        int(counts[top]), n, alpha=alpha, top=top, selection=selection, counts=counts, **setting
     )
 
 
@@ -164,6 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--n0", type=int, default=100, help="as in the integer model's run (default: 100)")
     parser.add_argument("--n", type=int, default=10_000, help="as in the integer model's run (default: 10000)")
     parser.add_argument("--alpha", type=float, default=0.001)
+    parser.add_argument("--skip-wrong", action="store_true", help="as for intsmooth certify")
     parser.add_argument("--seed", default="1", help="that of the integer model's run (default: 1)")
     parser.add_argument("--engine", choices=ENGINES, help="what runs the network (default: the first that is there)")
     arguments = parser.parse_args(argv)
@@ -179,7 +179,10 @@ def main(argv: list[str] | None = None) -> int:
         print(*LOCUSLAB, "top", "hits", "n", sep="\t", file=table, flush=True)
         for item in images.select(arguments.every, arguments.max):
             start = time.monotonic()
-            found = certify(network, logits, recipe, item.image, seed, arguments.n0, arguments.n, arguments.alpha)
+            label = item.label if arguments.skip_wrong else None
+            found = certify(
+                network, logits, recipe, item.image, seed, arguments.n0, arguments.n, arguments.alpha, label
+            )
             correct = int(found.prediction == item.label)
             seconds = datetime.timedelta(seconds=time.monotonic() - start)
             row = (item.index, item.label, found.prediction, format_radius_down(found.radius, 6), correct, seconds)

@@ -41,6 +41,7 @@ class Run:
     device: torch.device
     say: Callable[[str], None]
     network: nn.Module
+    fuse: bool = False
     stage: int = 0
     epoch: int = 0
     seconds: float = 0.0
@@ -62,18 +63,19 @@ def train(
     *,
     init: pathlib.Path | None = None,
     resume: bool = False,
+    fuse: bool = False,
     device: torch.device | None = None,
     say: Callable[[str], None] = print,
 ) -> Run:
     """Train by the recipe; the finished run, its network the fake-quantized twin.
 
     work: folder for checkpoints, made if missing. init: a float.pt or a model file (.h5) whose weights are the start.
-    resume: go on from the checkpoint in `work`.
+    resume: go on from the checkpoint in `work`. fuse: compile the networks (torch.compile), which needs a C++ compiler.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
     network = FloatNetwork(architecture(recipe.network, data.image_shape, len(data.classes)), data.unit)
-    run = Run(recipe, data, work, device, say, network)
+    run = Run(recipe, data, work, device, say, network, fuse)
     say(f"{recipe.name}: on {device.type} in {resolve(recipe.precision, device)}")
     if resume:
         _restore(run)
@@ -112,7 +114,7 @@ def _train_stage(run: Run, stage: Stage) -> None:
     if run.epoch:
         optimizer.load_state_dict(checkpoint.load(run.work / "checkpoint.pt")["optimizer"])
     saved = time.monotonic()
-    with Parts(run.network, run.recipe.parts) as parts:
+    with Parts(run.network, run.recipe.parts, run.fuse) as parts:
         for epoch in range(run.epoch, stage.epochs):
             start = time.monotonic()
             loss = _train_epoch(run, stage, epoch, training, parts, optimizer, steps)
@@ -151,11 +153,11 @@ def _train_epoch(
     for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip, recipe.zoom):
         pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
 
-        def loss_of(network: nn.Module, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
+        def loss_of(forward: Callable, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
             copies = pieces[part].repeat(stage.copies, 1, 1, 1).contiguous(memory_format=torch.channels_last)
             noisy = noise.add_to(copies, sources[part])
             with torch.autocast(run.device.type, torch.bfloat16, enabled=bfloat16):
-                logits = network(noisy)
+                logits = forward(noisy)
             return consistency_loss(logits.float(), piece_labels[part], stage.copies, stage.consistency, stage.entropy)
 
         for group in optimizer.param_groups:
