@@ -55,7 +55,7 @@ average certified radius (ACR), {alpha}.
 The published per-image results (Cohen, Rosenfeld and Kolter, 2019; Jeong and Shin, 2020) were made with n = 100,000
 samples. They stand here at the n of ours: the radius gives the bound on p, the bound the share of votes, the share at
 the smaller n (fractions of a vote are kept) a new bound and a new radius; images on which they abstained stay so. All
-numbers are cut, not rounded up.
+numbers are cut, not rounded up. A dash: the run skipped images whose selection was wrong, which changes no other number.
 """
 
 
@@ -129,7 +129,7 @@ def read_ours(folder: pathlib.Path) -> list[Curve]:
         results = read_results(path)
         if not len(results):
             raise InputError(f"{path} holds no rows yet; certify some images first")
-        n = {int(value) for value in results.columns.get("n", ())}
+        n = {int(value) for value in results.columns.get("n", ())} - {0}  # 0: certify --skip-wrong
         if len(n) != 1:
             raise InputError(f"{path} does not say one number of samples n for all rows; certify again")
         role = "twin" if suffix == "-float" else "partner" if suffix else "ours"
@@ -174,7 +174,8 @@ def accuracy_table(curves: Sequence[Curve], radii: Sequence[float]) -> list[str]
     for curve in curves:
         summary = summarize(curve.results, radii)
         cells = [curve.label, *(percent(count, summary.images) for count in summary.counts)]
-        cells += [format_radius_down(summary.acr, 3), percent(summary.abstentions, summary.images), f"{summary.images}"]
+        abstained = "-" if summary.skipped else percent(summary.abstentions, summary.images)
+        cells += [format_radius_down(summary.acr, 3), abstained, f"{summary.images}"]
         lines.append(f"| {' | '.join(f'**{cell}**' if curve.role == 'ours' else cell for cell in cells)} |")
     return lines
 
@@ -211,7 +212,7 @@ def write(
         shown = [curve, *(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
         data = DATA.get(curve.data, curve.data)
         name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
-        lines += [f"## {data}, sigma = {curve.sigma:g}", "", *accuracy_table(shown, radii), ""]
+        lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *accuracy_table(shown, radii), ""]
         for twin in twins:
             for partner in (other for other in same if other.role != "twin" and other.n == twin.n):
                 lines += [*loss_table(partner, twin, radii), ""]

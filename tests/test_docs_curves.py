@@ -129,6 +129,18 @@ def test_a_float_twin_at_fewer_samples_is_compared_with_its_like(curves, folders
     assert "same noise (n = 1,000)" in text and text.count("## ") == 1 and "| ResNet-20, float" not in text
 
 
+def test_images_that_were_skipped_are_no_abstentions_of_the_model(curves, folders):
+    whole = folders / "ours" / "cifar10-resnet20-s0.25.tsv"
+    lines = whole.read_text().splitlines()
+    wrong = next(i for i, line in enumerate(lines[1:], 1) if line.split("\t")[4] == "0")
+    lines[wrong] = lines[wrong].replace("\t10000", "\t0")
+    whole.write_text("\n".join(lines) + "\n")
+    paths = ["--published", str(folders / "published"), "--ours", str(folders / "ours"), "--out", str(folders)]
+    assert curves.main([*paths, "--no-plots"]) == 0
+    (ours,) = (line for line in (folders / "models.md").read_text().splitlines() if line.startswith("| **ResNet-20"))
+    assert [cell.strip(" *") for cell in ours.split("|")[-3:-1]] == ["-", "60"]
+
+
 def test_what_does_not_fit_is_said_on_one_line(curves, folders, capsys):
     out = ["--out", str(folders), "--no-plots"]
     published, ours = ["--published", str(folders / "published")], ["--ours", str(folders / "ours")]
