@@ -1,22 +1,18 @@
 """The command line: wires the stages together, holds no mathematics.
 
-Every command is a module of `intsmooth.commands` with a one-line SUMMARY, EXAMPLES, `add_arguments` and `run`. Errors
-that intsmooth raises on purpose become one line on standard error and the exit code of their class (errors.py); 130
-means interrupted, as shells expect. Anything else is a bug and keeps its traceback.
+Every command is a module of `intsmooth.commands` with a one-line SUMMARY, EXAMPLES, `add_arguments` and `run`; what becomes
+of errors, outcome.py says.
 """
 
 import argparse
 import importlib
-import os
-import sys
 
 from intsmooth import __version__
-from intsmooth.errors import IntsmoothError, ResourceError
+from intsmooth.outcome import exit_code
 
 COMMANDS = (
     "certify", "predict", "info", "convert", "quantize", "compare", "curve", "table", "train", "bench", "audit", "selftest"
 )  # fmt: skip
-INTERRUPTED = 130
 _EXIT_CODES = (
     "\nexit codes:\n  0 done, 1 a check of audit or selftest failed or compare found a difference,\n"
     "  2 an argument is wrong, 3 the model or 4 the data set cannot be used,\n"
@@ -52,20 +48,4 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     arguments = build_parser().parse_args(argv)
-    try:
-        return arguments.run(arguments) or 0
-    except IntsmoothError as error:
-        return _complain(error)
-    except MemoryError:
-        return _complain(ResourceError("out of memory: use a smaller model, a smaller batch size or fewer threads"))
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does; keep Python from complaining about it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _complain(error: IntsmoothError) -> int:
-    print(f"intsmooth: error: {error}", file=sys.stderr)
-    return error.exit_code
+    return exit_code(lambda: arguments.run(arguments))

@@ -20,7 +20,7 @@ import pytest
 from test_run import COUNT, ENVIRONMENT, Images, small_dataset, small_smooth, timeless
 
 import intsmooth.run
-from intsmooth import cli
+from intsmooth import cli, outcome
 from intsmooth.datasets.arrays import open_arrays
 from intsmooth.engine import Engine
 from intsmooth.errors import ResourceError, ResultsError
@@ -148,7 +148,7 @@ def test_ctrl_c_with_two_threads_in_the_middle_of_an_image(tmp_path):
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=60)[1]
-    assert process.returncode == cli.INTERRUPTED == 130 and "Traceback" not in err
+    assert process.returncode == outcome.INTERRUPTED == 130 and "Traceback" not in err
     assert "0 of 2 images are in a.tsv; the same command goes on there" in err
     assert read_results(tmp_path / "a.tsv").columns["idx"] == ()
     smooth = Smooth(str(tmp_path / "model.h5"), "0.25", seed=5, threads=1)

@@ -23,6 +23,7 @@ ALLOWED = {
     "engine": {"errors", "records", "kernels", "reference", "noise", "overflow", "plan", "lowering"},
     "certify": STATISTICS,
     "report": STATISTICS | {"certify"},
+    "outcome": {"errors"},
     "executors": {"errors", "engine"},
     "tasks": {"errors", "records", "vote", "sampling", "smooth", "__version__"},
     "workers": {"errors", "executors", "tasks"},

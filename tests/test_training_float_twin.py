@@ -1,7 +1,11 @@
 """The float network: certified under the integer model's own noise, written as ONNX, quantized after training."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from test_run import ENVIRONMENT
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the digits")
@@ -168,3 +172,12 @@ def test_what_is_missing_or_does_not_belong_together_is_said(trained, tmp_path, 
     with pytest.raises(MissingExtraError, match="onnxruntime"):
         float_twin.logits_of(network, "onnxruntime")
     assert float_twin.logits_of(network)(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("program", ["agreement", "float_twin", "float_onnx"])
+def test_the_programs_end_in_one_line(program, tmp_path):
+    last = ["--out", "none.tsv"] if program == "float_twin" else ["none.h5"]
+    command = [sys.executable, "-m", f"intsmooth.training.{program}", "none.ini", "none.pt", *last]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == InputError.exit_code and not list(tmp_path.iterdir())
+    assert done.stderr.startswith("intsmooth: error: recipe") and done.stderr.count("\n") == 1

@@ -19,6 +19,7 @@ from intsmooth.errors import InputError
 from intsmooth.noise.law import noise_table
 from intsmooth.noise.sampler import sample_noise
 from intsmooth.noise.stream import image_digest, parse_seed, stream_key
+from intsmooth.outcome import exit_code
 from intsmooth.records import Graph
 from intsmooth.shipped import find_model
 from intsmooth.training import checkpoint
@@ -100,4 +101,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

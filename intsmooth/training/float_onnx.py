@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 
 from intsmooth.errors import MissingExtraError, ResourceError
+from intsmooth.outcome import exit_code
 from intsmooth.training.float_twin import load_float_network
 from intsmooth.training.network import Convolution, FloatNetwork
 from intsmooth.training.recipe import load_recipe
@@ -108,4 +109,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -26,6 +26,7 @@ from intsmooth.errors import InputError, MissingExtraError, ResourceError
 from intsmooth.noise.law import NoiseTable, noise_table
 from intsmooth.noise.sampler import sample_noise
 from intsmooth.noise.stream import image_digest, parse_seed, stream_key
+from intsmooth.outcome import exit_code
 from intsmooth.records import Certificate
 from intsmooth.results import LOCUSLAB
 from intsmooth.training import checkpoint
@@ -191,4 +192,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -1,0 +1,34 @@
+"""What a program makes of an error: one line on standard error, and the exit code of its class.
+
+Errors that intsmooth raises on purpose have a class with a code (errors.py); 130 means interrupted, as shells expect.
+Anything else is a bug and keeps its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from intsmooth.errors import IntsmoothError, ResourceError
+
+INTERRUPTED = 130
+
+
+def exit_code(program: Callable[[], int | None]) -> int:
+    """Run a program; its own exit code, or that of the error it ended with."""
+    try:
+        return program() or 0
+    except IntsmoothError as error:
+        return _complain(error)
+    except MemoryError:
+        return _complain(ResourceError("out of memory: use a smaller model, a smaller batch size or fewer threads"))
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does; keep Python from complaining about it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _complain(error: IntsmoothError) -> int:
+    print(f"intsmooth: error: {error}", file=sys.stderr)
+    return error.exit_code
