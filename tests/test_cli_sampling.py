@@ -148,3 +148,17 @@ def test_the_note_counts_what_is_decided():
     note = watch.note()
     assert "136 +- 25 per image" in note and "certified 2 given up 1" in note and "right 33.3 % (6.1 to 79.2)" in note
     assert "3 images in" in watch.speed() and "136.0 samples per image, selection included" in watch.speed()
+
+
+def test_images_that_are_wrong_already_are_skipped(folder, capsys):  # noqa: F811
+    command = ("certify", "model.h5", *DATA, "--n", "300")
+    whole, quick = run(capsys, *command), run(capsys, *command, "--skip-wrong", "--out", "quick.tsv")
+    assert quick[0] == whole[0] == 0 and "100 to select a class (the end where it is wrong)" in quick[1]
+    assert "expected time between" in quick[2] and "100 to 400 samples per image" in quick[2] and ", ," not in quick[2]
+    shares = [[line for line in out.splitlines() if line.endswith(" of 8")] for _, out, _ in (whole, quick)]
+    assert shares[0] == shares[1] and "of them because their selection named a wrong class" in quick[1]
+    results = read_results(folder / "quick.tsv")
+    assert plan_of(folder / "quick.tsv") == {"n": 300, "skip_wrong": True}
+    chosen = [max(range(10), key=json.loads(votes).__getitem__) for votes in results.columns["selection"]]
+    right = [top == int(label) for top, label in zip(chosen, results.columns["label"], strict=True)]
+    assert [n == "300" for n in results.columns["n"]] == right

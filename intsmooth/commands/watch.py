@@ -21,7 +21,7 @@ def expectation(samples: tuple[int, int], images: int, rate: float) -> str:
         return f"expected time {high}, at {rate:,.0f} samples/s"
     return (
         f"expected time between {low} and {high}, at {rate:,.0f} samples/s and {samples[0]:,} to {samples[1]:,} samples "
-        "per image: most stop early; the progress says how many they take"
+        "per image; the progress says how many they take"
     )
 
 
@@ -76,7 +76,8 @@ class Watch:
             mean = sum(self.drawn) / len(self.drawn)
             error = 2 * (sum((n - mean) ** 2 for n in self.drawn)) ** 0.5 / len(self.drawn)
             parts.append(f"{mean:,.0f} +- {error:,.0f} per image")
-            parts.append(" ".join(f"{name} {count}" for name, count in self.outcomes.most_common()))
+            if self.outcomes:
+                parts.append(" ".join(f"{name} {count}" for name, count in self.outcomes.most_common()))
         if self.rows:
             low, high = wilson_interval(self.right, self.rows)
             parts.append(f"right {percent(self.right, self.rows)} % ({100 * low:.1f} to {100 * high:.1f})")
@@ -94,7 +95,8 @@ class Watch:
         if self.samples[0] == self.samples[1]:
             return line
         outcomes = ", ".join(f"{name} {count}" for name, count in self.outcomes.most_common())
-        return f"{line}\n{sum(self.drawn) / new:,.1f} samples per image, selection included; {outcomes}"
+        mean = f"{sum(self.drawn) / new:,.1f} samples per image, selection included"
+        return f"{line}\n{mean}" + (f"; {outcomes}" if outcomes else "")
 
     def close(self) -> None:
         """End the line of progress."""
