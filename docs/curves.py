@@ -185,7 +185,7 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     differences = paired_differences(ours.results, twin.results, radii)
     worst = largest_loss(ours.results, twin.results)
     lines = [
-        f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}):",
+        f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}, {differences[0].images} images):",
         "",
         f"| radius | {' | '.join(f'{found.radius:g}' for found in differences)} |",
         "| :-- |" + " --: |" * len(differences),

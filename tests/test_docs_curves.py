@@ -126,7 +126,7 @@ def test_a_float_twin_at_fewer_samples_is_compared_with_its_like(curves, folders
     partner.write_text(whole.read_text().replace("\t10000\n", "\t1000\n"))
     assert curves.main([*paths, "--no-plots"]) == 0
     text = (folders / "models.md").read_text()
-    assert "same noise (n = 1,000)" in text and text.count("## ") == 1 and "| ResNet-20, float" not in text
+    assert "same noise (n = 1,000, 60 images)" in text and text.count("## ") == 1 and "| ResNet-20, float" not in text
 
 
 def test_images_that_were_skipped_are_no_abstentions_of_the_model(curves, folders):
