@@ -13,7 +13,7 @@ import torch
 from intsmooth.fixedpoint import quantize_multipliers
 from intsmooth.graph import build_graph
 from intsmooth.records import Graph, Node, Tensor
-from intsmooth.training.fakequant import QuantizedNetwork
+from intsmooth.training.fakequant import QuantizedNetwork, Rescaling
 from intsmooth.training.network import Convolution
 
 _RELU_ZERO = -128
@@ -26,19 +26,20 @@ def export(
     """The integer graph that computes what the twin does; facts are free text for people."""
     twin = twin.eval().cpu()
     architecture = twin.architecture
+    *convolutions, linear = twin.rescaling()
     nodes = [_input_node(twin)]
     tensors = [
         Tensor("levels", architecture.image, "int16", 0, 1.0 / twin.unit),
         Tensor("input", architecture.image, "int8", int(twin.input_zero), float(twin.scale_of("input"))),
     ]
-    for i, layer in enumerate(architecture.convolutions):
-        nodes.append(_convolution_node(twin, i, layer))
+    for i, (layer, scales) in enumerate(zip(architecture.convolutions, convolutions, strict=True)):
+        nodes.append(_convolution_node(twin, i, layer, scales))
         tensors.append(Tensor(layer.name, architecture.shape_of(layer.name), "int8", _RELU_ZERO, float(twin.scales[i])))
     if architecture.pooled:
         nodes.append(_mean_node(twin))
         shape = (architecture.features,)
         tensors.append(Tensor("features", shape, "int8", _RELU_ZERO, float(twin.features_scale)))
-    nodes.append(_linear_node(twin))
+    nodes.append(_linear_node(twin, linear))
     zero, scale = int(twin.logits_zero), float(twin.logits_scale)
     tensors.append(Tensor("logits", (architecture.classes,), "int8", zero, scale))
     return build_graph(
@@ -70,10 +71,8 @@ def _input_node(twin: QuantizedNetwork) -> Node:
     return Node("input", "input_requantize", ("levels",), "input", {}, _rescale(1.0 / twin.input_scale))
 
 
-def _convolution_node(twin: QuantizedNetwork, i: int, layer: Convolution) -> Node:
-    weight_scale = twin.weight_scale(i)
-    acc_scale = twin.scale_of(layer.source) * weight_scale
-    weights = twin.weights[i] / weight_scale.float()[:, None, None, None]
+def _convolution_node(twin: QuantizedNetwork, i: int, layer: Convolution, scales: Rescaling) -> Node:
+    weights = twin.weights[i] / scales.weight[:, None, None, None]
     attributes = {
         "stride": (layer.stride, layer.stride),
         "dilation": (1, 1),
@@ -83,16 +82,15 @@ def _convolution_node(twin: QuantizedNetwork, i: int, layer: Convolution) -> Nod
     }
     constants = {
         "weights": _int8(weights.permute(0, 2, 3, 1)),
-        "bias": _int32(twin.biases[i] / acc_scale.float()),
-        **_rescale(acc_scale / twin.scales[i]),
+        "bias": _int32(twin.biases[i] / scales.acc),
+        **_rescale(scales.factor),
     }
     if layer.skip is None:
         return Node(layer.name, "conv2d", (layer.source,), layer.name, attributes, constants)
-    multiplier = torch.round(twin.scale_of(layer.skip) / acc_scale)
     carried = torch.zeros(layer.outputs)
     channels = next(c.outputs for c in twin.architecture.convolutions if c.name == layer.skip)
     carried[layer.skip_offset : layer.skip_offset + channels] = 1
-    constants["skip_multiplier"] = _int32(multiplier * carried)
+    constants["skip_multiplier"] = _int32(scales.skip * carried)
     attributes |= {"skip_stride": (layer.skip_stride,) * 2, "skip_offset": layer.skip_offset}
     return Node(layer.name, "conv2d_add", (layer.source, layer.skip), layer.name, attributes, constants)
 
@@ -104,13 +102,11 @@ def _mean_node(twin: QuantizedNetwork) -> Node:
     return Node("features", "mean", (last,), "features", {"clamp": _FULL}, _rescale(factor))
 
 
-def _linear_node(twin: QuantizedNetwork) -> Node:
-    weight_scale = twin.linear_weight_scale()
-    acc_scale = twin.features_scale * weight_scale
+def _linear_node(twin: QuantizedNetwork, scales: Rescaling) -> Node:
     constants = {
-        "weights": _int8(twin.linear_weight / weight_scale.float()[:, None]),
-        "bias": _int32(twin.linear_bias / acc_scale.float()),
-        **_rescale(acc_scale / twin.logits_scale),
+        "weights": _int8(twin.linear_weight / scales.weight[:, None]),
+        "bias": _int32(twin.linear_bias / scales.acc),
+        **_rescale(scales.factor),
     }
     source = "features" if twin.architecture.pooled else twin.architecture.last
     return Node("logits", "fully_connected", (source,), "logits", {"clamp": _FULL}, constants)

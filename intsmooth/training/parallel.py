@@ -7,7 +7,6 @@ so the result depends on the number of parts and not on the number of cores.
 """
 
 import copy
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,7 +27,6 @@ class Parts:
         if fuse:
             torch.compiler.reset()
             self._forward = [torch.compile(replica, dynamic=False) for replica in self.copies]
-        self._compiling = threading.Lock()
         self._compiled = not fuse
         self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -40,20 +38,15 @@ class Parts:
 
     def differentiate(self, loss_of: Callable[[Callable, int], torch.Tensor]) -> float:
         """Set the network's gradients to the mean over the parts of d loss_of(forward of its copy, part); the mean loss."""
-        losses = list(self._pool.map(lambda part: self._one(loss_of, part), range(len(self.copies))))
+        # the first step compiles, forward and backward: one part after the other
+        each = self._pool.map if self._compiled else map
+        losses = list(each(lambda part: self._one(loss_of, part), range(len(self.copies))))
         for parameter, *parts in zip(self.network.parameters(), *self._gradients(), strict=True):
             parameter.grad = torch.stack(parts).mean(0)
         self._compiled = True
         return sum(losses) / len(losses)
 
     def _one(self, loss_of: Callable[[Callable, int], torch.Tensor], part: int) -> float:
-        # the first step compiles, forward and backward, and one thread at a time
-        if not self._compiled:
-            with self._compiling:
-                return self._differentiate_part(loss_of, part)
-        return self._differentiate_part(loss_of, part)
-
-    def _differentiate_part(self, loss_of: Callable[[Callable, int], torch.Tensor], part: int) -> float:
         replica = self.copies[part]
         with torch.no_grad():
             for mine, source in zip(replica.parameters(), self.network.parameters(), strict=True):
