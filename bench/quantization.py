@@ -3,11 +3,12 @@
     python bench/quantization.py --cifar10 FOLDER [--sets 3] [--size 300] [--methods mse minmax]
 
 FOLDER holds the official binary training batches of CIFAR-10, whose images calibrate, set after set without overlap.
-Accuracy is that on every 20th test image (500). Weights and test images: folder INTSMOOTH_SHARED, as importers.py says.
-Printed as a Markdown table. Needs the extras bench and test.
+Accuracy is that on every 20th test image (500), without and with bias correction. Weights and test images: folder
+INTSMOOTH_SHARED, as importers.py says. Printed as a Markdown table. Needs the extras bench and test.
 """
 
 import argparse
+import itertools
 import pathlib
 
 import numpy as np
@@ -44,19 +45,21 @@ def main() -> None:
     exact = session(content).run(None, {"x": reals})[0]
     images = open_dataset(str(options.cifar10), split="train").select(1, options.sets * options.size)
     images = np.stack([item.image for item in images]).astype(np.int16)
-    print("| ranges by | calibration set | right, of 500 | float model right | same class | signal/noise of the scores |")
-    print("| :-- | --: | --: | --: | --: | --: |")
-    for method in options.methods:
+    print("| ranges by | biases | calibration set | right, of 500 | float right | same class | signal/noise of scores |")
+    print("| :-- | :-- | --: | --: | --: | --: | --: |")
+    for method, correct in itertools.product(options.methods, (False, True)):
+        biases = "corrected" if correct else "as in float"
         for number in range(options.sets):
             part = images[number * options.size : (number + 1) * options.size]
-            graph = quantize(content, part, mean=MEAN, std=STD, method=method).graph
+            graph = quantize(content, part, mean=MEAN, std=STD, method=method, correct=correct).graph
             tensor = graph.tensors[graph.output]
             scores = tensor.scale * (Engine(graph, threads=1).forward(test).astype(float) - tensor.zero_point)
             noise = 10 * np.log10(np.square(exact).sum() / np.square(scores - exact).sum())
             right, wanted = ((array.argmax(1) == labels).sum() for array in (scores, exact))
             same = 100 * np.mean(scores.argmax(1) == exact.argmax(1))
-            print(f"| {method} | {number + 1} | {right} | {wanted} | {same:.1f} % | {noise:.1f} dB |", flush=True)
-            say(f"{method}, set {number + 1} of {options.sets}")
+            counts = f"{number + 1} | {right} | {wanted}"
+            print(f"| {method} | {biases} | {counts} | {same:.1f} % | {noise:.1f} dB |", flush=True)
+            say(f"{method}, biases {biases}, set {number + 1} of {options.sets}")
 
 
 if __name__ == "__main__":

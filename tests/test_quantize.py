@@ -56,6 +56,21 @@ def test_losses_are_what_a_comparison_by_hand_finds():
     assert result.agreement == np.mean(found.argmax(1) == expected.argmax(1))
 
 
+def test_corrected_biases_bring_every_layers_mean_nearer():
+    images = smooth_images(48)
+    plain, corrected = (quantize(small_network(), images, correct=correct) for correct in (False, True))
+    text = "hold what rounding shifts on average"
+    assert text in corrected.text() and text not in plain.text()
+    for one, other in zip(plain.graph.nodes, corrected.graph.nodes, strict=True):
+        assert one.constants.keys() == other.constants.keys()
+        for name, array in one.constants.items():
+            assert name == "bias" or np.array_equal(array, other.constants[name])
+    assert plain.graph.digest != corrected.graph.digest
+    gained = [new.signal_to_noise - old.signal_to_noise
+              for old, new in zip(plain.losses, corrected.losses, strict=True)]  # fmt: skip
+    assert np.mean(gained) > 0 and gained[-1] > 0
+
+
 def test_the_range_covers_the_noise_that_is_announced():
     images = smooth_images(16)
     plain, noisy = quantize(small_network(), images), quantize(small_network(), images, sigma="0.25")
@@ -184,7 +199,7 @@ def test_a_trained_resnet_keeps_its_accuracy():
     reals = np.moveaxis((images / 255 - MEAN) / STD, -1, 1).astype(np.float32)
     exact = runtime.InferenceSession(content).run(None, {"x": reals})[0].argmax(1)
     found = Engine(result.graph, threads=1).classify(images)
-    assert np.mean(found == labels) >= np.mean(exact == labels) - 0.01
+    assert np.mean(found == labels) >= np.mean(exact == labels) - 0.005
     assert np.mean(found == exact) >= 0.98
 
 

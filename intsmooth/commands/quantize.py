@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", metavar="FILE", help="a text file with a class name per line")
     parser.add_argument("--sigma", default="0", help="noise that the model will meet, in [0, 1] units (default: 0)")
     parser.add_argument("--method", choices=("mse", "percentile", "minmax"), default="mse", help="choice of ranges")
+    parser.add_argument("--no-correction", action="store_true", help="leave the biases as the float model has them")
     parser.add_argument("--seed", type=int, default=0, help="of the calibration's noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="report and losses with all numbers, for programs")
 
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         images,
         sigma=arguments.sigma,
         method=arguments.method,
+        correct=not arguments.no_correction,
         classes=options.class_names(arguments.classes),
         seed=arguments.seed,
         **options.input_options(arguments),

@@ -2,33 +2,36 @@
 
 Weights are quantized symmetrically per output channel. The range of every activation comes from what it holds on the
 calibration images: its extremes, percentiles, or the range of least squared error. Batch normalizations become part of
-the weights before them, and a convolution that is added to a skip connection shares one accumulator with it.
+the weights before them, a convolution that is added to a skip connection shares one accumulator with it, and the biases
+take back what rounding shifts on average (bias_correction.py).
 """
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
+from intsmooth.convert.bias_correction import correct_biases
 from intsmooth.convert.onnx import check_float, convert, input_mapping
 from intsmooth.convert.onnx_file import OnnxModel, read_bytes, read_model
 from intsmooth.convert.onnx_float import FloatModel
 from intsmooth.convert.onnx_translation import InputMapping
 from intsmooth.convert.onnx_values import Target
-from intsmooth.convert.report import Conversion, Note
+from intsmooth.convert.report import Conversion, Note, describe
 from intsmooth.enclosure import exact_fraction
 from intsmooth.engine import Engine
 from intsmooth.errors import InputError, MissingExtraError, UnsupportedError
+from intsmooth.overflow import prove_no_overflow
 from intsmooth.records import Graph
 
 METHODS = ("mse", "percentile", "minmax")
 NOISE_MARGIN = 2.5  # standard deviations of the noise that the input's range keeps beyond both ends
 _PERCENTILE = 99.99
 _KEPT = 2**17  # values of a tensor that its range is derived from, picked at random
-_COMPARED = 64  # images that losses are measured on
+_COMPARED = 64  # images that biases are corrected and losses are measured on
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def quantize(
     std: Sequence[float] | None = None,
     sigma: str | float | Fraction = 0,
     method: str = "mse",
+    correct: bool = True,
     classes: Sequence[str] | None = None,
     facts: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -94,6 +98,7 @@ def quantize(
     sigma:       standard deviation, in [0, 1] units, of the noise that the model will meet: it is added to the images
                  here, and the input keeps NOISE_MARGIN times as much beyond both ends of the levels.
     method:      how ranges are chosen: "mse", "percentile" (99.99 on both sides) or "minmax".
+    correct:     whether biases are corrected for what rounding shifts on average.
     seed:        of that noise and of the values that ranges are derived from.
 
     Raises what `intsmooth.convert.onnx.load` raises; InputError where images do not fit the model.
@@ -132,8 +137,33 @@ def quantize(
     conversion = convert(model, mapping, unit, origin, classes, facts, choose, notes)
     compared = noisy[:_COMPARED]
     reals = floats.tensors(_reals(compared, mapping, len(shape)))
+    if correct:
+        conversion = _corrected(conversion, compared, reals)
     losses, agreement = _losses(conversion, compared, reals, model.outputs[0])
     return Quantization(conversion, losses, agreement, len(compared))
+
+
+def _corrected(conversion: Conversion, levels, reals: Mapping[str, np.ndarray]) -> Conversion:
+    """The conversion with corrected biases, and a report that says so."""
+    graph, report = conversion.graph, conversion.report
+    wanted = {name: real for name, _, real in _comparable(conversion, reals)}
+    graph = correct_biases(graph, wanted, lambda changed: _engine(changed).trace(levels))
+    prove_no_overflow(graph)
+    note = Note("folded", "biases", f"hold what rounding shifts on average, measured on {len(levels)} images")
+    return replace(
+        conversion, graph=graph, report=describe(graph, report.source, conversion.origins, (*report.notes, note))
+    )
+
+
+def _comparable(conversion: Conversion, reals: Mapping[str, np.ndarray]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(node, float tensor, its reals in the order of the node's output), for nodes that stand for a float tensor."""
+    graph = conversion.graph
+    for node in graph.nodes:
+        name = conversion.origins[node.name].tensor
+        if name in reals:
+            real = reals[name]
+            real = np.moveaxis(real, 1, -1) if real.ndim == 4 else real
+            yield node.name, name, real.reshape(len(real), *graph.tensors[node.output].shape)
 
 
 def _checked(images, model: OnnxModel, mapping: InputMapping) -> np.ndarray:
@@ -225,20 +255,16 @@ def _losses(conversion: Conversion, levels, reals: Mapping[str, np.ndarray], out
     """(losses of the layers that stand for a float tensor, share of equal classes)."""
     graph = conversion.graph
     trace = _engine(graph).trace(levels)
+    outputs = {node.name: node.output for node in graph.nodes}
     losses = []
-    for node in graph.nodes:
-        name = conversion.origins[node.name].tensor
-        if name not in reals:
-            continue
-        tensor, real = graph.tensors[node.output], reals[name]
-        real = np.moveaxis(real, 1, -1) if real.ndim == 4 else real
-        real = real.reshape(len(real), *tensor.shape)
-        found = tensor.scale * (trace[node.output].astype(np.float64) - tensor.zero_point)
+    for node, name, real in _comparable(conversion, reals):
+        tensor = graph.tensors[outputs[node]]
+        found = tensor.scale * (trace[tensor.name].astype(np.float64) - tensor.zero_point)
         noise, signal = np.square(found - real).sum(), np.square(real).sum()
         ratio = 10 * math.log10(signal / noise) if noise and signal else math.inf if not noise else -math.inf
         ends = tensor.scale * (np.array([-128.5, 127.5]) - tensor.zero_point)
         clipped = float(np.mean((real < ends[0]) | (real > ends[1])))
-        losses.append(Loss(node.name, name, tensor.scale, ratio, clipped))
+        losses.append(Loss(node, name, tensor.scale, ratio, clipped))
     scores = reals[output].reshape(len(levels), -1)
     found = trace[graph.output].reshape(len(levels), -1)
     return tuple(losses), float(np.mean(np.argmax(found, axis=1) == np.argmax(scores, axis=1)))
