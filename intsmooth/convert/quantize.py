@@ -127,7 +127,9 @@ def quantize(
     targets[name] = _input_target(mapping)
     notes = [Note("input", "calibration", f"{len(noisy)} images, method {method}, sigma {float(sigma):g}, seed {seed}")]
     origin = f"float ONNX model, SHA-256 {hashlib.sha256(content).hexdigest()}"
-    facts = {"quantized": f"after training, on {len(noisy)} images, ranges by {method}", **(facts or {})}
+    biases = "corrected" if correct else "as in float"
+    how = f"after training, on {len(noisy)} images, ranges by {method}, biases {biases}"
+    facts = {"quantized": how, **(facts or {})}
 
     def choose(tensor: str) -> Target:
         if tensor not in targets:
