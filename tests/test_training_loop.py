@@ -79,6 +79,20 @@ def test_it_learns_and_a_killed_run_resumes_in_the_same_bits(tmp_path, monkeypat
         command.run(recipe, None, tmp_path / "x.h5", tmp_path / "x", init=tmp_path / "whole" / "checkpoint.pt")
 
 
+def test_a_stage_may_shift_by_less_than_the_recipe(tmp_path, monkeypatch):
+    shifts = []
+
+    def recorded(examples, size, generator, shift, *rest):
+        shifts.append(shift)
+        return batches(examples, size, generator, shift, *rest)
+
+    monkeypatch.setattr(loop, "batches", recorded)
+    recipe = tmp_path / "tiny.ini"
+    recipe.write_text(TINY.replace("batch = 64", "batch = 64\nshift = 2").replace("copies = 2", "copies = 2\nshift = 0"))
+    command.run(recipe, None, tmp_path / "model.h5", tmp_path / "work", smoke=True, say=quiet)
+    assert shifts == [2, 0, 2]
+
+
 def test_bad_requests_are_refused(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
         command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)

@@ -61,6 +61,7 @@ def test_smoke_recipe_keeps_the_stages_and_runs_each_once():
         ("data = digits", "data = own\nimage = 8 0 1", "three positive"),
         ("quantized = yes", "quantized = no", "quantized stage last"),
         ("quantized = yes", "quantized = perhaps", "is not a"),
+        ("copies = 2", "copies = 2\nshift = -1", "shift must not be negative"),
         ("copies = 2", "copies = 1", "consistency needs copies"),
         ("epochs = 2", "", "epochs missing"),
         ("learning_rate = 0 0.01 0", "learning_rate = 0.01", "three numbers"),

@@ -149,8 +149,9 @@ def _train_epoch(
         replica.train()
     bfloat16 = resolve(recipe.precision, run.device) == "bfloat16"
     step = epoch * (len(training) // recipe.batch)
+    shift = recipe.shift if stage.shift is None else stage.shift
     total, count, said = 0.0, 0, time.monotonic()
-    for images, labels in batches(training, recipe.batch, order, recipe.shift, recipe.flip, recipe.zoom):
+    for images, labels in batches(training, recipe.batch, order, shift, recipe.flip, recipe.zoom):
         pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
 
         def loss_of(forward: Callable, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:

@@ -28,6 +28,7 @@ class Stage:
     entropy:       eta of the same paper
     learning_rate: at the first step, at its peak, at the last step; linear up to the peak, a cosine from there on
     warmup:        fraction of the stage's steps until the peak
+    shift:         random translation in this stage, where it is another than the recipe's
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     entropy: float = 0.5
     learning_rate: tuple[float, float, float] = (0.01, 0.1, 0.0)
     warmup: float = 0.1
+    shift: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ def _typed(record: type, section: configparser.SectionProxy, where: str) -> dict
     convert = {
         str: str,
         int: int,
+        int | None: int,
         float: float,
         Fraction: Fraction,
         bool: lambda text: configparser.ConfigParser.BOOLEAN_STATES[text.lower()],
@@ -174,6 +177,7 @@ def _check(recipe: Recipe) -> None:
         (recipe.image is None or min(recipe.image) > 0, "image must be three positive numbers"),
         (any(order) and order == sorted(order), "float stages come first, and at least one quantized stage last"),
         (all(stage.epochs >= 0 for stage in recipe.stages), "epochs must not be negative"),
+        (all(stage.shift is None or stage.shift >= 0 for stage in recipe.stages), "shift must not be negative"),
         (all(stage.copies >= 1 for stage in recipe.stages), "copies must be at least 1"),
         (all(s.copies > 1 or not s.consistency for s in recipe.stages), "consistency needs copies of at least 2"),
         (all(len(stage.learning_rate) == 3 for stage in recipe.stages), "learning_rate needs three numbers"),
