@@ -11,7 +11,6 @@ from intsmooth.fixed_plan import BOUNDS
 from intsmooth.progress import DownloadProgress
 from intsmooth.records import Graph
 
-
 MODEL_HELP = "a model (.h5, .tflite, quantized .onnx), or the name of a shipped model such as digits"
 
 
