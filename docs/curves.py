@@ -142,7 +142,10 @@ def read_published(folder: pathlib.Path, data: str = "cifar10") -> list[Curve]:
     """Every METHOD_NETWORK_sigma_S.tsv in the folder, as published."""
     curves = []
     for path in sorted(folder.glob("*_sigma_*.tsv")):
-        method, network, sigma = re.fullmatch(r"(\w+)_(resnet\d+)_sigma_([\d.]+)", path.stem).groups()
+        name = re.fullmatch(r"(\w+)_(resnet\d+)_sigma_([\d.]+)", path.stem)
+        if name is None:
+            raise InputError(f"{path} is not named METHOD_resnetN_sigma_S.tsv; rename it")
+        method, network, sigma = name.groups()
         results = read_results(path)
         curves.append(
             Curve(

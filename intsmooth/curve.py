@@ -10,7 +10,7 @@ import numpy as np
 
 from intsmooth.certify import format_radius_down
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
-from intsmooth.report import percent, round_radii, summarize
+from intsmooth.report import format_radius, percent, round_radii, summarize
 from intsmooth.results import Results
 
 
@@ -35,7 +35,7 @@ def curve_table(tables: Sequence[Results], radii: Sequence[float] | None = None)
     summaries = [summarize(table, radii) for table in tables]
     rows = [["radius", *(table.name for table in tables)]]
     for i, radius in enumerate(radii):
-        rows.append([f"{radius:.3f}", *(percent(summary.counts[i], summary.images) for summary in summaries)])
+        rows.append([format_radius(radius), *(percent(summary.counts[i], summary.images) for summary in summaries)])
     rows.append(["ACR", *(format_radius_down(summary.acr, 3) for summary in summaries)])
     rows.append(["abstained", *(percent(summary.abstentions, summary.images) for summary in summaries)])
     rows.append(["images", *(str(summary.images) for summary in summaries)])
@@ -52,6 +52,18 @@ def figure_class():
     return Figure
 
 
+def check_plot(path: str | pathlib.Path) -> None:
+    """MissingExtraError without matplotlib, InputError where the suffix of `path` is no format that it draws, ResourceError
+    where there is no such folder.
+    """
+    formats = figure_class()().canvas.get_supported_filetypes()
+    suffix = pathlib.Path(path).suffix.removeprefix(".").lower()
+    if not (folder := pathlib.Path(path).resolve().parent).is_dir():
+        raise ResourceError(f"cannot draw into {path}: there is no folder {folder}; make it first")
+    if suffix not in formats:
+        raise InputError(f"cannot draw into {path}: give a name that ends in one of .{', .'.join(sorted(formats))}")
+
+
 def plot_curves(tables: Sequence[Results], path: str | pathlib.Path, title: str = "", thick: int = 0) -> None:
     """Draw the curves of `tables` into the file `path`, whose suffix (.png, .svg, .pdf) names the format.
 
@@ -59,6 +71,7 @@ def plot_curves(tables: Sequence[Results], path: str | pathlib.Path, title: str 
 
     Needs matplotlib (extra `plot`). InputError for an unknown format, ResourceError where the file cannot be written.
     """
+    check_plot(path)
     figure = figure_class()(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
     for i, table in enumerate(tables):
@@ -78,7 +91,5 @@ def plot_curves(tables: Sequence[Results], path: str | pathlib.Path, title: str 
     axes.legend(fontsize="small")
     try:
         figure.savefig(path, dpi=150)
-    except ValueError as error:
-        raise InputError(f"cannot draw into {path}: {error}") from error
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror}; give another file") from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from intsmooth.errors import InputError
-from intsmooth.report import percent, round_radii
+from intsmooth.report import format_radius, percent, round_radii
 from intsmooth.results import Results
 
 
@@ -88,10 +88,10 @@ def paired_table(first: Results, second: Results, radii: Sequence[float] | None 
         low, high = found.interval
         shares = (percent(found.both + only, found.images) for only in (found.only_first, found.only_second))
         counts = (f"{found.only_first}", f"{found.only_second}")
-        rows.append((f"{found.radius:.3f}", *shares, f"{found.points:+.2f}", f"{low:+.2f} to {high:+.2f}", *counts))
+        rows.append((format_radius(found.radius), *shares, f"{found.points:+.2f}", f"{low:+.2f} to {high:+.2f}", *counts))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     worst = largest_loss(first, second)
-    lines.append(f"{worst.images} images in common; {first.name} is furthest behind at radius {worst.radius:.3f}: ")
+    lines.append(f"{worst.images} images in common; {first.name} is furthest behind at radius {format_radius(worst.radius)}: ")
     lines[-1] += f"{worst.points:+.2f} points"
     return "\n".join(lines)

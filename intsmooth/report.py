@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from intsmooth.certify import format_radius_down
+from intsmooth.enclosure import exact_fraction
 from intsmooth.errors import InputError
 from intsmooth.records import ABSTAIN
 
@@ -42,8 +43,7 @@ def summarize(results, radii=None) -> Summary:
     """Sum up a table with `radius`, `correct`, `predict`, `unit`, `columns` (results.Results); radii default to a round grid."""
     radius, correct = results.radius, results.correct
     grid = round_radii(radius) if radii is None else tuple(float(r) for r in radii)
-    if not all(np.isfinite(r) and r >= 0 for r in grid):
-        raise InputError(f"radii are {grid}; finite numbers of at least 0 are required, in [0, 1] units")
+    check_radii(grid)
     return Summary(
         images=len(radius),
         abstentions=int((results.predict == ABSTAIN).sum()),
@@ -55,12 +55,25 @@ def summarize(results, radii=None) -> Summary:
     )
 
 
+def check_radii(radii) -> None:
+    """InputError unless all are finite and at least 0."""
+    if not all(np.isfinite(r) and r >= 0 for r in radii):
+        raise InputError(f"radii are {tuple(radii)}; finite numbers of at least 0 are required, in [0, 1] units")
+
+
 def round_radii(radius: np.ndarray) -> tuple[float, ...]:
     """Multiples of a round step up to the largest radius: 0.25 as in the literature unless too coarse or too fine."""
     largest = float(radius.max(initial=0.0))
     coarse = (s * 10.0**power for power in range(309) for s in (0.25, 0.5, 1.0))
     step = next(s for s in itertools.chain((0.05, 0.1), coarse) if largest / s < (6 if s < 0.25 else 13))
-    return tuple(step * i for i in range(int(largest / step) + 1))
+    grid = (round(step * i, 6) for i in range(int(largest / step) + 2))  # the floats that 0.3 and 0.35 are read as
+    return tuple(radius for radius in grid if radius <= largest)
+
+
+def format_radius(radius: float, digits: int = 3) -> str:
+    """A radius that was asked for, with `digits` decimals, or with all it takes not to name another one."""
+    text = f"{radius:.{digits}f}"
+    return text if float(text) == radius else repr(float(radius))
 
 
 def percent(count: int, images: int) -> str:
@@ -79,10 +92,9 @@ def format_summary(summary: Summary) -> str:
     """The table that the command line prints, without a final line feed."""
     lines = ["radius     levels   certified accuracy"]
     for radius, count in zip(summary.radii, summary.counts, strict=True):
-        levels = "-" if summary.unit is None else f"{radius * summary.unit:.2f}"
-        lines.append(
-            f"{radius:6.3f} {levels:>10}   {percent(count, summary.images):>6} %   {count} of {summary.images}"
-        )
+        levels = "-" if summary.unit is None else format_radius_down(exact_fraction(radius, "radius") * summary.unit, 2)
+        share = f"{percent(count, summary.images):>6} %   {count} of {summary.images}"
+        lines.append(f"{format_radius(radius):>6} {levels:>10}   {share}")
     acr_levels = "" if summary.unit is None else f" ({format_radius_down(summary.acr * summary.unit, 2)} levels)"
     lines.append(f"average certified radius {format_radius_down(summary.acr, 3)}{acr_levels}")
     lines.append(

@@ -32,6 +32,8 @@ COLUMNS = (
     "version",
 )
 
+HEADER = ("\t".join(COLUMNS) + "\n").encode()
+
 
 def result_row(
     index: int,
@@ -135,14 +137,41 @@ def read_results(path: str | pathlib.Path) -> Results:
             raise ResultsError(
                 f"{path}, line {number}: {len(row)} columns, {len(names)} are required; the file is damaged"
             )
+        if fault := row_fault(dict(zip(names, row, strict=True))):
+            raise ResultsError(f"{path}, line {number}: {fault}; the file is damaged")
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
     results = Results(path.stem, dict(zip(names, values, strict=True)))
-    try:
-        if not np.isfinite(results.radius).all() or not ((results.radius >= 0) & (results.radius <= MAX_RADIUS)).all():
-            raise ValueError(f"a radius is negative or not finite, or beyond {MAX_RADIUS}")
-        if results.unit is not None and not 1 <= results.unit < 2**16:
-            raise ValueError(f"unit is {results.unit}, not 1 to 65535")
-        _ = results.correct, results.predict
-    except (ValueError, OverflowError) as error:
-        raise ResultsError(f"{path} is damaged: {error}; its radius, correct and predict must be numbers") from error
     return results
+
+
+def is_ours(path: str | pathlib.Path) -> bool:
+    """Whether a file begins like those that `results_writer` writes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(HEADER)) == HEADER
+    except OSError:
+        return False
+
+
+def row_fault(row: Mapping[str, str]) -> str:
+    """Why a row, ours or locuslab's, can be no result of certification; "" where it can."""
+    try:
+        label, predict, correct, radius = int(row["label"]), int(row["predict"]), int(row["correct"]), float(row["radius"])
+        unit = int(row.get("unit", "1"))
+        count = int(row.get("n", "0"))
+        extra = json.loads(row.get("extra", "{}"))
+    except (ValueError, RecursionError) as error:
+        return f"not the numbers of a result: {error}"
+    if not 0 <= radius <= MAX_RADIUS:
+        return f"radius is {row['radius']}, not 0 to {MAX_RADIUS}"
+    if max(abs(label), abs(predict)) >= 2**31:
+        return f"label is {row['label']}, predict {row['predict']}: no classes"
+    if correct != (predict == label and predict != ABSTAIN):
+        return f"correct is {row['correct']}, but label is {label} and predict {predict}"
+    if predict == ABSTAIN and radius > 0:
+        return f"radius is {row['radius']}, but predict {ABSTAIN}, an abstention"
+    if not 1 <= unit < 2**16:
+        return f"unit is {unit}, not 1 to 65535"
+    if count < 0 or not isinstance(extra, dict):
+        return f"n is {count} and extra {row.get('extra')}; a count and a JSON object are required"
+    return ""

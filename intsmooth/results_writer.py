@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Mapping
 
 from intsmooth.errors import ResourceError, ResultsError
-from intsmooth.results import COLUMNS, SETTINGS
+from intsmooth.results import COLUMNS, HEADER, SETTINGS, row_fault
 
-_HEADER = ("\t".join(COLUMNS) + "\n").encode()
+_MEND = "the file was changed by something else: mend that line, or give another file with --out"
 
 
 class ResultsWriter:
@@ -29,6 +29,8 @@ class ResultsWriter:
     def __init__(self, path: str | pathlib.Path, settings: Mapping[str, str]):
         self.path = pathlib.Path(path)
         new = not self.path.exists()
+        if not new and not self.path.is_file():
+            raise ResourceError(f"cannot write {self.path}: not a regular file; give another file with --out")
         try:
             self._file = open(self.path, "a+b", buffering=0)
         except OSError as error:
@@ -67,7 +69,7 @@ class ResultsWriter:
         self._file.seek(0)
         content = self._file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        if not content.startswith(_HEADER) and not (whole == b"" and _HEADER.startswith(content)):
+        if not content.startswith(HEADER) and not (whole == b"" and HEADER.startswith(content)):
             raise ResultsError(
                 f"{self.path} is there already and is no results file of this version of intsmooth; "
                 "it was left as it is: give another file with --out"
@@ -82,17 +84,19 @@ class ResultsWriter:
             self._truncate(len(whole))
         self._size = len(whole)
         if not whole:
-            self._write(_HEADER)
+            self._write(HEADER)
         return rows
 
     def _parse(self, number: int, line: bytes) -> dict[str, str]:
         values = line.decode("utf-8", errors="replace").split("\t")
         if len(values) != len(COLUMNS):
             raise ResultsError(
-                f"{self.path}, line {number}: {len(values)} columns, {len(COLUMNS)} are required; the file was "
-                "changed by something else: mend or remove that line, or give another file with --out"
+                f"{self.path}, line {number}: {len(values)} columns, {len(COLUMNS)} are required; {_MEND}"
             )
-        return dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(COLUMNS, values, strict=True))
+        if fault := row_fault(row):
+            raise ResultsError(f"{self.path}, line {number}: {fault}; {_MEND}")
+        return row
 
     def _write(self, data: bytes) -> None:
         """Append all of `data` and sync, or leave the file as it was and raise ResourceError."""

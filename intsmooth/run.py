@@ -18,10 +18,10 @@ from intsmooth.certify import checked_alpha
 from intsmooth.datasets.base import Dataset
 from intsmooth.dispatch import certify_on
 from intsmooth.enclosure import exact_text
-from intsmooth.errors import DataError, ResultsError, within_memory
+from intsmooth.errors import DataError, InputError, ResultsError, within_memory
 from intsmooth.noise.stream import format_seed, image_digest
 from intsmooth.records import Certificate
-from intsmooth.results import Results, read_results, result_row
+from intsmooth.results import Results, is_ours, read_results, result_row
 from intsmooth.results_writer import ResultsWriter
 from intsmooth.sampling import Plan
 from intsmooth.smooth import BATCH_SIZE, Smooth, check_samples
@@ -44,12 +44,18 @@ def run_settings(smooth: Smooth, n0: int, alpha: float, plan: Plan, skip_wrong: 
 
 
 def recorded_seed(path: str | pathlib.Path) -> str | None:
-    """The seed that the rows of a results file were made with, None where there is no file or no row yet."""
+    """The seed that the rows of a results file were made with, None where there is no file, or none of ours, or no row yet.
+
+    ResultsError where it is one of ours, but damaged.
+    """
     if not pathlib.Path(path).exists():
         return None
-    with contextlib.suppress(ResultsError):
+    try:
         return next(iter(read_results(path).columns.get("seed", ())), None)
-    return None
+    except ResultsError:
+        if is_ours(path):
+            raise
+        return None
 
 
 @within_memory
@@ -86,6 +92,8 @@ def certify_dataset(
     cannot be read. InputError: an argument of `certify`, or an image that does not fit the model. Rows on disk stay there
     whatever happens.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(f"dataset is a {type(dataset).__name__}; what open_dataset returns is required")
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no labels; a results file needs them (predict and Smooth.certify do not)")
     check_samples(n0, 1, alpha, batch_size)

@@ -83,7 +83,7 @@ def test_plots_that_cannot_be_drawn(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     with pytest.raises(InputError, match="cannot draw into"):
         plot_curves([table(ROWS)], tmp_path / "a.docx")
-    with pytest.raises(ResourceError, match="cannot write"):
+    with pytest.raises(ResourceError, match="there is no folder"):
         plot_curves([table(ROWS)], tmp_path / "none" / "a.png")
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"intsmooth\[plot\]"):

@@ -133,7 +133,7 @@ def test_numbers_of_a_results_file_that_make_no_sense(tmp_path, column, value):
 
 def test_characters_that_are_no_line_feed_end_no_row(tmp_path):
     path = tmp_path / "a.tsv"
-    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\n0\t1\t1\t0.5\t1\n1\t\u2028\x0b\x1c\t1\t0.5\t1\n", "utf-8")
+    path.write_text("idx\tlabel\tpredict\tradius\tcorrect\n0\t1\t1\t0.5\t1\n1\u2028\x0b\x1c2\t1\t1\t0.5\t1\n", "utf-8")
     assert len(read_results(path)) == 2
 
 

@@ -9,6 +9,7 @@ from result_tables import table
 from intsmooth.errors import InputError
 from intsmooth.report import (
     certified_counts,
+    format_radius,
     format_summary,
     percent,
     round_radii,
@@ -59,7 +60,20 @@ def test_radii_that_make_no_sense(radii):
     ],
 )
 def test_round_grids(largest, grid):
-    assert round_radii(np.array([0.0, largest])) == pytest.approx(grid)
+    assert round_radii(np.array([0.0, largest])) == grid
+
+
+@pytest.mark.parametrize("largest", [0.15, 0.25, 0.3, 0.5, 0.75, 2.75])
+def test_the_largest_radius_is_met_where_it_is_a_round_one(largest):
+    summary = summarize(table([(3, largest, 1)] * 2))
+    assert summary.radii[-1] == largest and summary.counts[-1] == 2
+
+
+@pytest.mark.parametrize(("radius", "text"), [(0.25, "0.250"), (0.3, "0.300"), (0.4996, "0.4996"), (1 / 3, repr(1 / 3))])
+def test_a_radius_is_never_printed_as_a_larger_one(radius, text):
+    assert format_radius(radius) == text and float(text) == radius
+    (line,) = (line for line in format_summary(summarize(table([(3, 0.5, 1)], unit=255), [radius])).splitlines() if " of 1" in line and "%  " in line)
+    assert line.split()[0] == text and float(line.split()[1]) <= radius * 255 + 1e-12
 
 
 def test_percentages_are_cut():

@@ -132,9 +132,13 @@ def test_locuslabs_files_are_read():
         (b"", "lacks the columns idx"),
         (b"a\tb\n1\t2\n", "lacks the columns idx"),
         (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t3\n4\t5\t6\t0.1\t0\n", "line 2: 3 columns, 5 are required"),
-        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\tnan\t1\n", "negative or not finite"),
-        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\t-0.5\t1\n", "negative or not finite"),
-        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\t0.5\tyes\n", "is damaged"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\tnan\t1\n", "radius is nan, not 0 to"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\t-0.5\t1\n", "radius is -0.5, not 0 to"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t2\t2\t0.5\tyes\n", "not the numbers of a result"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\tcat\t5\t0.5\t0\n", "not the numbers of a result"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t3\t5\t0.5\t7\n", "correct is 7, but label is 3 and predict 5"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t-1\t-1\t0.0\t1\n", "correct is 1, but"),
+        (b"idx\tlabel\tpredict\tradius\tcorrect\n1\t3\t-1\t0.5\t0\n", "line 2: radius is 0.5, but predict -1"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -194,6 +198,35 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     (tmp_path / "a.tsv").write_bytes(lines[0] + b"garbage\n" + lines[2])
     with pytest.raises(ResultsError, match="line 2: 1 columns"):
         ResultsWriter(tmp_path / "a.tsv", RUN)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("predict", "-1", "correct is 1, but label is 3 and predict -1"),
+        ("radius", "0.15x", "not the numbers of a result"),
+        ("extra", '{"bou', "not the numbers of a result"),
+        ("extra", "[]", "a JSON object"),
+        ("n", "-1", "a count"),
+    ],
+)
+def test_a_row_that_cannot_be_a_result_is_named_before_any_work(tmp_path, column, value, message):
+    lines = write(tmp_path / "a.tsv", [row(0), row(1)]).splitlines(keepends=True)
+    values = lines[2].decode().split("\t")
+    values[COLUMNS.index(column)] = value
+    damaged = lines[0] + lines[1] + "\t".join(values).encode()
+    (tmp_path / "a.tsv").write_bytes(damaged)
+    for read in (lambda path: ResultsWriter(path, RUN), read_results):
+        with pytest.raises(ResultsError, match=f"line 3: .*{message}"):
+            read(tmp_path / "a.tsv")
+    assert (tmp_path / "a.tsv").read_bytes() == damaged
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+def test_a_place_that_is_no_file_is_refused():
+    script = "from test_results import *; ResultsWriter('/dev/stdout', RUN)"
+    done = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert "ResourceError: cannot write /dev/stdout: not a regular file" in done.stderr and not done.stdout
 
 
 def test_values_cannot_break_the_table(tmp_path):

@@ -261,11 +261,19 @@ def test_images_of_the_wrong_shape_are_an_input_error(tmp_path):
     assert not (tmp_path / "a.tsv").exists()
 
 
+def test_a_name_is_no_data_set(tmp_path):
+    with pytest.raises(InputError, match="what open_dataset returns"):
+        certify_dataset(small_smooth(), "digits", tmp_path / "a.tsv", n=10)
+
+
 def test_recorded_seeds(tmp_path):
     assert recorded_seed(tmp_path / "none.tsv") is None
     (tmp_path / "a.tsv").write_text("something else\n")
     assert recorded_seed(tmp_path / "a.tsv") is None
     certify_dataset(small_smooth(seed=3), small_dataset().select(limit=1), tmp_path / "b.tsv", n=10)
+    (tmp_path / "c.tsv").write_bytes((tmp_path / "b.tsv").read_bytes() + b"garbage\n")
+    with pytest.raises(ResultsError, match="line 3"):
+        recorded_seed(tmp_path / "c.tsv")
     assert recorded_seed(tmp_path / "b.tsv") == "0x" + 31 * "00" + "03"
     assert len(read_results(tmp_path / "b.tsv")) == 1
 
