@@ -31,6 +31,7 @@ from intsmooth.enclosure import GRID
 from intsmooth.errors import InputError
 
 LARGEST_MAX_N = 10**7
+SMALLEST_LEVEL = 1e-300  # of alpha and beta: floats end below it
 
 # G mixes Beta laws cut off at p0: (weight, concentration), where concentration None is Jeffreys' Beta(1/2, 1/2).
 # The wide one decides images whose votes are all but unanimous, those centred at p0 the hard ones, which cost the
@@ -133,6 +134,8 @@ def stopping_table(p: float, alpha: Fraction, beta: Fraction, max_n: int) -> Sto
     max_n = checked_integer(max_n, "max_n", 1, LARGEST_MAX_N)
     if not (0 < p < 1 and (p * GRID).is_integer()):
         raise InputError(f"p is {p!r}; a multiple of 2^-53 between 0 and 1 is required, so that 1 - p is exact")
+    if min(alpha, beta) < SMALLEST_LEVEL:
+        raise InputError(f"no stopping rule for an error below {SMALLEST_LEVEL:g}, which floats cannot follow; use a larger one")
     certify, alpha_bound = _checked_boundary(p, alpha, max_n)
     hopeful = int(certify[max_n]) * int(GRID) // max_n / GRID
     give_up, beta_bound = np.full(max_n + 1, -1, np.int32), 0.0

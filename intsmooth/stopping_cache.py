@@ -1,8 +1,9 @@
 """Keeps stopping tables on disk, so that a second process has them at once instead of after seconds.
 
-One file per rule in the user's cache folder: two boundaries, which rise by 0 or 1 per vote and so take one bit each, the
-error bounds they were checked for, and a digest of it all. The name is a digest of everything a table follows from, the
-source of the module that makes it included. A file that is damaged, or that fails a check, is made anew; a folder that
+One file per rule in the user's cache folder: the question, two boundaries, which rise by 0 or 1 per vote and so take one
+bit each, the error bounds they were checked for, and a digest of it all. The name is a digest of everything a table follows
+from, the source of the module that makes it included. The check itself is not made again: whoever can write in the folder
+is trusted, as with the compiled kernels. A file that is damaged, or that fails a check, is made anew; a folder that
 cannot be written costs time, nothing else. INTSMOOTH_CACHE=0 turns it off, as it does for compiled kernels.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 from intsmooth import sequential
 from intsmooth.sequential import StoppingTable, stopping_table
 
-_HEAD = b"intsmooth stopping table 1\n"
+_HEAD = b"intsmooth stopping table 2\n"
 
 
 _listeners = []
@@ -64,7 +65,7 @@ def encode(table: StoppingTable) -> bytes:
     bounds = f"{table.hopeful.hex()} {table.alpha_bound.hex()} {table.beta_bound.hex()}\n".encode()
     firsts = np.array([table.certify[0], table.give_up[0]], "<i4").tobytes()
     steps = [np.packbits(np.diff(boundary).astype(np.uint8)).tobytes() for boundary in (table.certify, table.give_up)]
-    body = bounds + firsts + b"".join(steps)
+    body = _question(table.p, table.alpha, table.beta, table.max_n) + bounds + firsts + b"".join(steps)
     return _HEAD + hashlib.sha256(body).digest() + body
 
 
@@ -73,7 +74,10 @@ def decode(data: bytes, p: float, alpha: Fraction, beta: Fraction, max_n: int) -
     body = data[len(_HEAD) + 32 :]
     if not data.startswith(_HEAD) or hashlib.sha256(body).digest() != data[len(_HEAD) : len(_HEAD) + 32]:
         raise ValueError("no stopping table, or a damaged one")
-    line, rest = body.split(b"\n", 1)
+    question = _question(p, alpha, beta, max_n)
+    if not body.startswith(question):
+        raise ValueError("a stopping table for another question")
+    line, rest = body.removeprefix(question).split(b"\n", 1)
     hopeful, alpha_bound, beta_bound = (float.fromhex(text) for text in line.decode().split())
     size = -(-max_n // 8)
     if len(rest) != 8 + 2 * size or not alpha_bound <= alpha or not beta_bound <= beta:
@@ -88,13 +92,17 @@ def decode(data: bytes, p: float, alpha: Fraction, beta: Fraction, max_n: int) -
     return StoppingTable(p, hopeful, alpha, beta, max_n, *boundaries, alpha_bound, beta_bound)
 
 
+def _question(p: float, alpha: Fraction, beta: Fraction, max_n: int) -> bytes:
+    return f"{p.hex()} {alpha} {beta} {max_n}\n".encode()
+
+
 def _path(p: float, alpha: Fraction, beta: Fraction, max_n: int) -> pathlib.Path | None:
     """The table's file, which need not exist; None where there is to be no cache, or no place for it."""
     if os.environ.get("INTSMOOTH_CACHE", "1") == "0":
         return None
     try:  # RuntimeError: no home folder; OSError: no source
-        facts = f"{p.hex()} {alpha} {beta} {max_n}\n{inspect.getsource(sequential)}"
-        return cache_folder() / f"stopping-{hashlib.sha256(facts.encode()).hexdigest()[:32]}.bin"
+        facts = _question(p, alpha, beta, max_n) + inspect.getsource(sequential).encode()
+        return cache_folder() / f"stopping-{hashlib.sha256(facts).hexdigest()[:32]}.bin"
     except (OSError, RuntimeError):
         return None
 

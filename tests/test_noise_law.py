@@ -155,6 +155,11 @@ def test_tiny_sigma_is_always_zero_and_says_how_far_off_that_is():
         assert 0 < table.tv < Fraction(1, 2**64)
 
 
+def test_hopelessly_small_sigma_takes_no_time():
+    for law in ("rounded", "discrete"):
+        assert len(noise_table(Fraction(1, 10**30), law).thresholds) <= 1
+
+
 def test_largest_sigma_fits_int16_with_an_8_bit_level():
     table = noise_table(MAX_SIGMA, "discrete")
     assert table.last + 255 <= 32767

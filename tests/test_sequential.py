@@ -119,6 +119,12 @@ def test_shortcut_betting_on_both_sides_certifies_the_hopeless():
     assert table.decide(50, 100) is Decision.GIVE_UP
 
 
+@pytest.mark.parametrize(("alpha", "beta"), [(Fraction(1, 10**400), Fraction(1, 100)), (Fraction(1, 100), Fraction(1, 10**400))])
+def test_errors_too_small_for_floats_are_refused(alpha, beta):
+    with pytest.raises(InputError, match="below 1e-300"):
+        stopping_table(0.5, alpha, beta, 1000)
+
+
 def test_decisions_come_fast():
     """Mean votes against Wald's lower bound for any test, ln(1/alpha) / KL, and against two-sided betting."""
     max_n = 8_000

@@ -65,6 +65,16 @@ def test_another_question_has_another_file(folder):
         decode(encode(stopping_table(*QUESTION)), 0.75, Fraction(1, 2000), *QUESTION[2:])
 
 
+def test_the_file_of_another_question_is_not_taken(folder):
+    first = cached_stopping_table(*QUESTION)
+    (file,) = folder.iterdir()
+    other = cached_stopping_table(0.625, *QUESTION[1:])
+    (second,) = (path for path in folder.iterdir() if path != file)
+    file.write_bytes(second.read_bytes())
+    cached_stopping_table.cache_clear()
+    assert same(cached_stopping_table(*QUESTION), first) and not same(first, other)
+
+
 def test_no_folder_costs_time_and_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INTSMOOTH_CACHE_DIR", str(tmp_path / "file" / "below"))

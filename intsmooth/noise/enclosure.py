@@ -16,6 +16,7 @@ from math import isqrt
 
 BITS = 192
 ONE = 1 << BITS
+FLAT = 256  # exp(-y) < 2^-192 for y above it: the smallest enclosure there is
 FAR = 11  # beyond 11 standard deviations Phi(-x) < exp(-60.5) / 2 < 2^-88 is all that anybody needs to know
 
 Enclosure = tuple[int, int]
@@ -31,6 +32,8 @@ def _shift_up(value: int) -> int:
 
 def exp_minus(numerator: int, denominator: int) -> Enclosure:
     """Enclose exp(-numerator / denominator) for integers numerator >= 0, denominator > 0."""
+    if numerator > FLAT * denominator:
+        return 0, 1
     halvings = (numerator // denominator + 1).bit_length() + 1  # the argument of the series is below 1/2
     z_low = (numerator << BITS) // (denominator << halvings)
     z_high = z_low + 1
