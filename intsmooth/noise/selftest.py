@@ -13,7 +13,7 @@ expects 50 counts.
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import sqrt
+from math import exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +120,8 @@ def goodness_of_fit(noise: np.ndarray, table: NoiseTable) -> list[Finding]:
         findings.append(_standardised(f"{name}: moment {power}", counts, values, probability))
     for bit in range(16):
         findings.append(_standardised(f"{name}: bit {bit}", counts, (outcomes >> bit) & 1, probability))
-    findings.append(Finding(f"{name}: samples that occur twice", len(noise) - len({row.tobytes() for row in noise}), 0))
+    repeated = len(noise) - len({row.tobytes() for row in noise})
+    findings.append(Finding(f"{name}: samples that occur twice", repeated, _repetitions(probability, *noise.shape)))
     for what, values in (
         ("value", outcomes),
         ("square", outcomes**2),
@@ -145,6 +146,12 @@ def _twin_agrees(noise, table, key, first) -> Finding:
         )
         wrong += int(np.count_nonzero(noise[begin : begin + 8] != twin))
     return Finding(f"{table.law} {table.sigma}: integers unlike the twin's", wrong, 0)
+
+
+def _repetitions(probability: np.ndarray, count: int, n: int) -> float:
+    """How many of `count` samples of n integers may equal another: none, unless a small sigma makes that likely."""
+    expected = count * (count - 1) / 2 * float(np.sum(probability**2)) ** n
+    return 0.0 if expected < exp(-X) else expected + sqrt(2 * expected * X) + X
 
 
 def _limit(degrees: int) -> float:
