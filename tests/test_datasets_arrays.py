@@ -9,6 +9,7 @@ from data_files import Bomb
 
 from intsmooth.datasets import open_dataset
 from intsmooth.datasets.arrays import open_arrays
+from intsmooth.datasets.base import Dataset
 from intsmooth.errors import DataError, InputError
 
 RNG = np.random.default_rng(20240607)
@@ -88,3 +89,19 @@ def test_truncated_array_files(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(DataError, match="cannot be read"):
         open_arrays(path)
+
+
+@pytest.mark.parametrize(("wrong", "right"), [(".npz", ".npy"), (".npy", ".npz")])
+def test_a_file_with_the_other_ones_suffix(tmp_path, wrong, right):
+    images = np.zeros((3, 4, 4), np.uint8)
+    np.save(tmp_path / "a.npy", images) if right == ".npy" else np.savez(tmp_path / "a.npz", images=images)
+    (tmp_path / f"a{right}").rename(tmp_path / f"b{wrong}")
+    with pytest.raises(DataError, match=f"it is a {right} .*; give it that suffix"):
+        open_dataset(tmp_path / f"b{wrong}")
+
+
+def test_images_of_one_shape_stack(tmp_path):
+    data = Dataset("mixed", lambda i: np.zeros((4, 4 + i // 2), np.uint8), np.arange(3))
+    assert data.select(limit=2).stack().shape == (2, 4, 4)
+    with pytest.raises(DataError, match=r"mixed holds images of shapes \(4, 4\) and \(4, 5\)"):
+        data.stack()

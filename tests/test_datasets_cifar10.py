@@ -112,3 +112,15 @@ def test_every_20th_test_image_of_cifar10():
     data = open_dataset(SHARED / "data/cifar10/test_every_20th.npz")
     assert len(data.select(every=20)) == 500 and data[499].index == 9980
     assert data[0].image.shape == (32, 32, 3) and cifar10.CLASSES[data[0].label] == "cat"
+
+
+def _doubling(levels: int) -> bytes:
+    """A dictionary with one key, a tuple that holds itself-alikes 2^levels deep: little to read, for ever to hash."""
+    key = b")q\x00" + b"h\x00\x86q\x00" * levels
+    return b"\x80\x02}" + key + b"Ns."
+
+
+@pytest.mark.parametrize("content", [_doubling(60), b"\x80\x02})" + b"\x85" * 2_000_000 + b"Ns."], ids=["doubling", "deep"])
+def test_keys_that_would_take_for_ever_to_hash_are_not_hashed(content):
+    with pytest.raises(DataError, match="a key that is neither text nor a number"):
+        read_plain_pickle(content, "batch")

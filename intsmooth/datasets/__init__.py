@@ -17,7 +17,7 @@ from intsmooth.datasets.download import data_folder, fetch
 from intsmooth.errors import DataError, InputError
 from intsmooth.shipped import weights_folder
 
-__all__ = ["Dataset", "Item", "open_dataset"]
+__all__ = ["Dataset", "Item", "has_parts", "open_dataset"]
 
 NAMES = ("digits", "cifar10", "caltech101")
 
@@ -55,6 +55,14 @@ def open_dataset(
         "Caltech-101, "
         "an image, or a folder of images are"
     )
+
+
+def has_parts(source: str | pathlib.Path) -> bool:
+    """Whether `source` means a data set with a training and a test part."""
+    path = pathlib.Path(source)
+    if not path.exists():
+        return str(source) in ("cifar10", "caltech101")
+    return cifar10.is_cifar10(path) or caltech101.is_caltech101(path)
 
 
 def _open_named(name: str, split: str | None, shape, progress) -> Dataset:

@@ -87,12 +87,17 @@ def _numbers(path: pathlib.Path, name: str, values: np.ndarray, count: int) -> n
 
 def _read_npy(path: pathlib.Path):
     images = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(images, np.ndarray):
+        raise ValueError("it is a .npz archive; give it that suffix")
     beside = path.with_name(path.stem + "_labels.npy")
     return images, np.load(beside, allow_pickle=False) if beside.is_file() else None, None
 
 
 def _read_npz(path: pathlib.Path):
-    with np.load(path, allow_pickle=False) as arrays:
+    arrays = np.load(path, allow_pickle=False)
+    if isinstance(arrays, np.ndarray):
+        raise ValueError("it is a .npy array; give it that suffix")
+    with arrays:
         if "images" not in arrays:
             raise DataError(
                 f"{path} holds {', '.join(arrays.files) or 'nothing'}; arrays `images` and `labels` are required"

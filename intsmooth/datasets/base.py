@@ -61,6 +61,14 @@ class Dataset:
     def __iter__(self) -> Iterator[Item]:
         return (self[i] for i in range(len(self)))
 
+    def stack(self) -> np.ndarray:
+        """All images as one array (N, H, W, C) or (N, H, W); DataError where their shapes differ."""
+        images = [item.image for item in self]
+        if len(shapes := {image.shape for image in images}) > 1:
+            found = " and ".join(map(str, sorted(shapes)[:2]))
+            raise DataError(f"{self.name} holds images of shapes {found}; images of one shape are required here")
+        return np.stack(images)
+
     def select(self, every: int = 1, limit: int | None = None) -> "Dataset":
         """The items whose official index is a multiple of `every`, and of these the first `limit`."""
         if every < 1:

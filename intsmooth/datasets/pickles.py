@@ -74,7 +74,10 @@ def _step(name: str, argument: Any, stack: list, memo: dict) -> None:
         _expect(stack[-1], list).extend(values)
     elif name in ("SETITEM", "SETITEMS"):
         values = [stack.pop(-2), stack.pop()] if name == "SETITEM" else _pop_to_mark(stack)
-        _expect(stack[-1], dict).update(zip(values[::2], values[1::2], strict=True))
+        keys = values[::2]
+        if not all(isinstance(key, str | bytes | int) for key in keys):  # hashing nested tuples may take for ever
+            raise TypeError("a key that is neither text nor a number")
+        _expect(stack[-1], dict).update(zip(keys, values[1::2], strict=True))
     elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
         memo[int(argument)] = stack[-1]
     elif name == "MEMOIZE":
@@ -116,7 +119,7 @@ def byte_array(call: Any, where: str) -> np.ndarray:
             raise ValueError(call.symbol)
         _version, shape, dtype, fortran_order, content = call.state
         if (dtype.symbol, dtype.arguments[0]) != ("numpy dtype", "u1") or fortran_order:
-            raise ValueError(f"{dtype.symbol} {dtype.arguments}")
+            raise ValueError(f"another {dtype.symbol}")
         content = content.encode("latin-1") if isinstance(content, str) else content
         return np.frombuffer(content, dtype=np.uint8).reshape(shape)
     except (AttributeError, TypeError, ValueError, IndexError) as error:
