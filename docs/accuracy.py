@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 
+from intsmooth.certify import checked_integer
 from intsmooth.datasets import open_dataset
 from intsmooth.errors import DataError, IntsmoothError
 from intsmooth.h5file import load
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sigma", help="of the noise, in [0, 1] units (default: the model's own)")
     arguments = parser.parse_args(argv)
     try:
+        checked_integer(arguments.samples, "--samples", 1)
         graph = load(find_model(arguments.model))
         smooth = Smooth(graph, arguments.sigma or graph.facts.get("sigma", "0.25"), seed=1)
         data = open_dataset(arguments.data, split=arguments.split, shape=graph.input_shape)

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="training needs torch (extra [train]
 pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the digits")
 
 from intsmooth import cli  # noqa: E402
-from intsmooth.errors import InputError, MissingExtraError  # noqa: E402
+from intsmooth.errors import InputError, MissingExtraError, ResourceError  # noqa: E402
 from intsmooth.noise.law import noise_table  # noqa: E402
 from intsmooth.noise.sampler import sample_noise  # noqa: E402
 from intsmooth.noise.stream import image_digest, parse_seed, stream_key  # noqa: E402
@@ -153,8 +153,22 @@ def test_the_exported_model_decides_as_its_twin(trained, monkeypatch, capsys):
     content["network"]["biases.0"] += 5.0  # no longer the model's twin
     checkpoint.save(trained / "other.pt", content)
     assert agreement.main(["tiny.ini", "other.pt", "model.h5", *run]) == 1
-    with pytest.raises(InputError, match="no fake-quantized digits_cnn"):
+    with pytest.raises(InputError, match="not hold a fake-quantized digits_cnn"):
         agreement.main(["tiny.ini", "float.pt", "model.h5", *run])
+
+
+def test_bad_numbers_and_another_runs_table_are_refused(trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(trained)
+    with pytest.raises(InputError, match="samples"):
+        agreement.main(["tiny.ini", "checkpoint.pt", "model.h5", "--samples", "0"])
+    out = tmp_path / "rows.tsv"
+    out.write_text("hours of work")
+    for wrong in (["--n0", "0"], ["--n", "0"], ["--alpha", "2"]):
+        with pytest.raises(InputError):
+            float_twin.main(["tiny.ini", "float.pt", "--max", "1", "--out", str(tmp_path / "new.tsv"), *wrong])
+    with pytest.raises(ResourceError, match="rows.tsv cannot be written"):
+        float_twin.main(["tiny.ini", "float.pt", "--max", "1", "--out", str(out)])
+    assert out.read_text() == "hours of work" and not (tmp_path / "new.tsv").exists()
 
 
 def test_what_is_missing_or_does_not_belong_together_is_said(trained, tmp_path, monkeypatch):

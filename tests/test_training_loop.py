@@ -1,14 +1,22 @@
 """Training end to end in miniature: it runs, it learns, it resumes in the same bits, and it says what is wrong."""
 
+import signal
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
+
+if sys.platform != "win32":
+    import resource
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the digits")
 
 from intsmooth import h5file  # noqa: E402
 from intsmooth.errors import InputError, ResourceError  # noqa: E402
-from intsmooth.training import command, loop  # noqa: E402
+from intsmooth.shipped import find_model  # noqa: E402
+from intsmooth.training import checkpoint, command, loop  # noqa: E402
 from intsmooth.training.examples import Examples, batches, load_examples  # noqa: E402
 from intsmooth.training.recipe import Stage, load_recipe, parse_recipe  # noqa: E402
 
@@ -74,9 +82,68 @@ def test_it_learns_and_a_killed_run_resumes_in_the_same_bits(tmp_path, monkeypat
         command.run(recipe, None, tmp_path / "parts.h5", tmp_path / "parts", resume=True, say=quiet)
     start = tmp_path / "whole" / "float.pt"
     warm = command.run(recipe, None, tmp_path / "warm.h5", tmp_path / "warm", init=start, smoke=True, say=quiet)
-    assert warm.digest != whole.digest
+    assert warm.digest != whole.digest and warm.facts["started from"].startswith("float.pt, SHA-256 ")
+    assert "started from" not in resumed.facts
     with pytest.raises(InputError, match="float weights"):  # the last checkpoint holds the twin
         command.run(recipe, None, tmp_path / "x.h5", tmp_path / "x", init=tmp_path / "whole" / "checkpoint.pt")
+
+
+def test_a_run_is_neither_overwritten_nor_mistaken_for_another(tmp_path, monkeypatch):
+    recipe, work = tmp_path / "tiny.ini", tmp_path / "work"
+    recipe.write_text(TINY.replace("epochs = 2", "epochs = 1"))
+
+    def run(**options):
+        return command.run(recipe, None, tmp_path / "model.h5", work, say=quiet, **options)
+
+    for _ in range(2):  # one smoke run may follow another
+        smoke = run(smoke=True)
+    with pytest.raises(InputError, match="another recipe"):
+        run(resume=True)
+    whole = run()
+    assert whole.digest != smoke.digest
+    before = (work / "checkpoint.pt").read_bytes()
+    for options in ({}, {"smoke": True}):
+        with pytest.raises(InputError, match="another run's: continue it with --resume"):
+            run(**options)
+    data = load_examples(load_recipe(recipe), None)
+    inverted = replace(data, training=Examples(16 - data.training.images, data.training.labels))
+    monkeypatch.setattr("intsmooth.training.examples.load_examples", lambda *_: inverted)
+    with pytest.raises(InputError, match="made from another data"):
+        run(resume=True)
+    monkeypatch.undo()
+    (work / "checkpoint.pt").write_bytes((work / "float.pt").read_bytes())
+    with pytest.raises(InputError, match="start from it with --init"):
+        run(resume=True)
+    (work / "checkpoint.pt").write_bytes(before)
+    assert run(resume=True).digest == whole.digest
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits on file sizes")
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, {"network": {"a": torch.zeros(3)}})
+    before = path.read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+        with pytest.raises(ResourceError, match="cannot be written"):
+            checkpoint.save(path, {"network": {"a": torch.zeros(10_000)}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_recipe_names_what_it_starts_from(tmp_path):
+    recipe = tmp_path / "tiny.ini"
+    recipe.write_text(TINY.replace("batch = 64", "batch = 64\ninit = digits-s0.25"))
+    lines = []
+    graph = command.run(recipe, None, tmp_path / "m.h5", smoke=True, say=lines.append)
+    shipped = h5file.load(find_model("digits-s0.25")).digest
+    assert graph.facts["started from"] == f"digits-s0.25.h5, digest {shipped}" and any("starts from" in line for line in lines)
+    assert (tmp_path / "m.h5.smoke" / "training.log").exists()
+    with pytest.raises(InputError, match="no shipped model"):
+        command.run(recipe, None, tmp_path / "x.h5", init="nonsense", smoke=True, say=quiet)
 
 
 def test_a_stage_may_shift_by_less_than_the_recipe(tmp_path, monkeypatch):
@@ -101,6 +168,8 @@ def test_bad_requests_are_refused(tmp_path):
         command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "new", resume=True, say=quiet)
     with pytest.raises(InputError, match="one of them"):
         command.run("digits-s0.25", None, tmp_path / "x.h5", resume=True, init="float.pt", say=quiet)
+    with pytest.raises(ResourceError, match="folder of .* does not exist"):
+        command.run("digits-s0.25", None, tmp_path / "none" / "x.h5", smoke=True, say=quiet)
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot be written"):
         command.run("digits-s0.25", None, tmp_path / "x.h5", tmp_path / "file", smoke=True, say=quiet)

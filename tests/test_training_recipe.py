@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 
 from intsmooth.errors import InputError
+from intsmooth.shipped import shipped_models
 from intsmooth.training.recipe import load_recipe, parse_recipe, shipped_recipes
 
 GOOD = """
@@ -40,7 +41,8 @@ def test_recipe_is_read_in_full():
     assert recipe.text == GOOD
 
 
-def test_smoke_recipe_keeps_the_stages_and_runs_each_once():
+def test_smoke_recipe_keeps_the_stages_runs_each_once_and_says_so():
+    assert parse_recipe(GOOD, "mine").smoke().text != GOOD
     assert [stage.epochs for stage in parse_recipe(GOOD, "mine").smoke().stages] == [1, 1]
 
 
@@ -55,12 +57,19 @@ def test_smoke_recipe_keeps_the_stages_and_runs_each_once():
         ("sigma = 0.12", "sigma = 0.12\nsgima = 1", "sgima is not known"),
         ("sigma = 0.12", "sigma = 0.12\nprecision = float64", "precision must be one of auto, bfloat16, float32"),
         ("sigma = 0.12", "sigma = 0.12\nzoom = -1", "zoom must be in"),
-        ("sigma = 0.12", "sigma = 0.12\nimage = 8 8", "is not a"),
+        ("sigma = 0.12", "sigma = 0.12\nimage = 8 8", "is not three numbers"),
         ("sigma = 0.12", "sigma = 0.12\nimage = 8 8 1", "data = own, and it alone"),
         ("data = digits", "data = own", "needs image"),
         ("data = digits", "data = own\nimage = 8 0 1", "three positive"),
         ("quantized = yes", "quantized = no", "quantized stage last"),
-        ("quantized = yes", "quantized = perhaps", "is not a"),
+        ("quantized = yes", "quantized = perhaps", "is not yes or no"),
+        ("epochs = 2", "epochs = two", "is not an integer"),
+        ("learning_rate = 0 0.01 0", "learning_rate = 0 -0.01 0", "at least 0"),
+        ("learning_rate = 0 0.01 0", "learning_rate = 0 nan 0", "at least 0"),
+        *(
+            ("sigma = 0.12", f"sigma = 0.12\n{line}", f"{line.split()[0]} must")
+            for line in ("seed = -1", "momentum = 1", "weight_decay = inf", "margin = inf", "margin = nan")
+        ),
         ("copies = 2", "copies = 2\nshift = -1", "shift must not be negative"),
         ("copies = 2", "copies = 1", "consistency needs copies"),
         ("epochs = 2", "", "epochs missing"),
@@ -79,3 +88,11 @@ def test_unknown_recipe_names_those_that_exist(tmp_path):
         load_recipe("nonsense")
     with pytest.raises(InputError, match="cannot be read"):
         load_recipe(tmp_path / "missing.ini")
+    (tmp_path / "latin.ini").write_bytes(GOOD.replace("digits_cnn", "réseau").encode("latin-1"))
+    with pytest.raises(InputError, match="not UTF-8"):
+        load_recipe(tmp_path / "latin.ini")
+
+
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if load_recipe(name).init])
+def test_what_a_shipped_recipe_starts_from_is_shipped(name):
+    assert load_recipe(name).init in shipped_models()

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from intsmooth import h5file
+from intsmooth.certify import checked_integer
 from intsmooth.datasets import Dataset, open_dataset
 from intsmooth.engine import Engine
-from intsmooth.errors import InputError
 from intsmooth.noise.law import noise_table
 from intsmooth.noise.sampler import sample_noise
 from intsmooth.noise.stream import image_digest, parse_seed, stream_key
@@ -52,10 +52,7 @@ def load_twin(recipe: Recipe, path: str, graph: Graph) -> QuantizedNetwork:
     """The twin in a checkpoint of the quantized stage; InputError where it is none, or of another network."""
     content = checkpoint.load(path)
     twin = QuantizedNetwork(architecture(recipe.network, graph.input_shape, len(graph.classes)), graph.unit)
-    try:
-        twin.load_state_dict(content["network"])
-    except RuntimeError as error:
-        raise InputError(f"{path} holds no fake-quantized {recipe.network} for this model: {error}") from error
+    checkpoint.take_state(twin, content, path, f"a fake-quantized {recipe.network} for this model")
     return twin.to(memory_format=torch.channels_last)
 
 
@@ -91,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--samples", type=int, default=20, help="noisy samples of each image (default: 20)")
     parser.add_argument("--seed", default="1", help="of the noise (default: 1)")
     arguments = parser.parse_args(argv)
+    checked_integer(arguments.samples, "--samples", 1)
     recipe, graph = load_recipe(arguments.recipe), h5file.load(find_model(arguments.model))
     twin = load_twin(recipe, arguments.checkpoint, graph)
     images = open_dataset(arguments.data or recipe.data, shape=graph.input_shape)

@@ -4,12 +4,14 @@ Imports torch only when it runs, so that the command line can show its help with
 """
 
 import argparse
+import os
 import pathlib
 import time
 from collections.abc import Callable
 
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
 from intsmooth.records import Graph
+from intsmooth.shipped import find_model
 
 SUMMARY = "train an integer model by a recipe (needs torch)"
 EXAMPLES = (
@@ -25,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="the name of a shipped recipe, or the path of an .ini file")
     parser.add_argument("--data", metavar="FOLDER", help="folder or archive of the data set (not needed for digits)")
     parser.add_argument("--out", metavar="FILE", required=True, help="the model file to write")
-    parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work appended)")
+    parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work, or .smoke, appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
-    parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5) or from the float.pt of another run")
+    parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5), a shipped model, or another run's float.pt")
     parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
@@ -62,8 +64,8 @@ def run(
     """Train by a recipe, save the model to `out`, and return its graph.
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
-    init: a model file (.h5) or float.pt whose weights are the start. fuse: compile with
-    torch.compile, which needs a C++ compiler. say: takes each progress line, which also goes to the log.
+    init: a model file (.h5), a shipped model's name, or a float.pt whose weights are the start, instead of the recipe's
+    init. fuse: compile with torch.compile, which needs a C++ compiler. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
@@ -80,20 +82,27 @@ def run(
 
     if resume and init is not None:
         raise InputError("--resume continues a run and --init starts a new one: give one of them")
+    folder = pathlib.Path(out).resolve().parent
+    if not folder.is_dir() or pathlib.Path(out).is_dir() or not os.access(folder, os.W_OK):
+        raise ResourceError(f"{out} cannot be written; a file in a folder that exists and may be written is required")
     plan = load_recipe(recipe)
+    start = None if resume else _start(init or plan.init)
     examples = load_examples(plan, data)
     if smoke:
         plan, examples = plan.smoke(), examples.smoke()
-    folder = pathlib.Path(work) if work is not None else pathlib.Path(f"{out}.work")
+    folder = pathlib.Path(work) if work is not None else pathlib.Path(f"{out}.{'smoke' if smoke else 'work'}")
     with _open_log(folder) as log:
 
         def tell(line: str) -> None:
             say(line)
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
-            log.flush()
+            try:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+                log.flush()
+            except OSError as error:
+                raise ResourceError(f"{log.name} cannot be written ({error.strerror}); make room and --resume") from error
 
         tell(f"{plan.name}: {len(examples.training)} training images, {len(examples.validation)} for validation")
-        done = train(plan, examples, folder, init=init and pathlib.Path(init), resume=resume, fuse=fuse, say=tell)
+        done = train(plan, examples, folder, init=start, resume=resume, fuse=fuse, say=tell)
         accuracy = noisy_accuracy(done)
         facts = {
             **examples.facts,
@@ -103,12 +112,20 @@ def run(
             "network": plan.network,
             "recipe": plan.text,
             "recipe name": plan.name,
+            **({"started from": done.origin} if done.origin else {}),
             "noisy validation accuracy": f"{accuracy:.4f}",
         }
         graph = export(done.network, examples.classes, examples.levels, facts)
         h5file.save(graph, out)
         tell(f"{out}: noisy validation accuracy {accuracy:.4f}, trained in {done.seconds:.0f} s, digest {graph.digest}")
     return graph
+
+
+def _start(init: str | pathlib.Path | None) -> pathlib.Path | None:
+    """The file that --init or the recipe's init means: a path, or a shipped model's name."""
+    if not init:
+        return None
+    return pathlib.Path(init) if pathlib.Path(init).suffix == ".pt" else find_model(init)
 
 
 def _open_log(folder: pathlib.Path):

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from intsmooth.errors import MissingExtraError
+from intsmooth.errors import InputError, MissingExtraError
+from intsmooth.outcome import exit_code
 
 SOURCE = (
     "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, 1998), UCI Machine Learning Repository, "
-    "https://doi.org/10.24432/C50P49; its test file, 1797 images of 8 x 8 in levels 0..16, as scikit-learn's "
-    "load_digits gives it"
+    "https://doi.org/10.24432/C50P49; its test file, 1797 images of 8 x 8 in levels 0..16, as in scikit-learn's "
+    "load_digits"
 )
 LICENCE = "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/"
 SPLIT = (
@@ -77,6 +78,13 @@ def write_test_part(path: pathlib.Path) -> int:
     return len(chosen)
 
 
+def main() -> None:
+    """Write digits_test.h5 into the folder that the command line names, weights/ by default."""
+    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "weights")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; give one to write digits_test.h5 into")
+    print(f"{folder / 'digits_test.h5'}: {write_test_part(folder / 'digits_test.h5')} images")
+
+
 if __name__ == "__main__":
-    target = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "weights") / "digits_test.h5"
-    print(f"{target}: {write_test_part(target)} images")
+    raise SystemExit(exit_code(main))

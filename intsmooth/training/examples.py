@@ -5,6 +5,7 @@ digits' three parts come from digits_data.py, those of Caltech-101 from the numb
 (datasets/caltech101.py).
 """
 
+import hashlib
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -43,7 +44,6 @@ class Examples:
 class TrainingData:
     """What a model is trained on and chosen by, with what the exported model says about its input."""
 
-    name: str
     training: Examples
     validation: Examples
     classes: tuple[str, ...]
@@ -54,6 +54,14 @@ class TrainingData:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.training.images.shape[1:])
+
+    def digest(self) -> str:
+        """Hex SHA-256 of all images, labels and class names."""
+        content = hashlib.sha256(repr((self.classes, self.image_shape, len(self.training))).encode())
+        for part in (self.training, self.validation):
+            content.update(part.images.cpu().numpy().tobytes())
+            content.update(part.labels.cpu().numpy().tobytes())
+        return content.hexdigest()
 
     def smoke(self) -> "TrainingData":
         """A few images, enough to see that everything runs."""
@@ -71,7 +79,7 @@ def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> Training
         }
         facts = {"data": digits_data.SOURCE, "data licence": digits_data.LICENCE, "split": digits_data.SPLIT}
         classes = tuple(str(label) for label in range(10))
-        return TrainingData("digits", parts["train"], parts["validation"], classes, (0, 16), 16, facts)
+        return TrainingData(parts["train"], parts["validation"], classes, (0, 16), 16, facts)
     if recipe.data == "cifar10":
         with DownloadProgress() as progress:
             data = open_dataset(source if source is not None else "cifar10", split="train", progress=progress)
@@ -85,7 +93,7 @@ def load_examples(recipe: Recipe, source: str | pathlib.Path | None) -> Training
         }
         kept = whole.first(len(whole) - held)
         rest = Examples(whole.images[-held:], whole.labels[-held:])
-        return TrainingData("cifar10", kept, rest, cifar10.CLASSES, (0, 255), 255, facts)
+        return TrainingData(kept, rest, cifar10.CLASSES, (0, 255), 255, facts)
     if recipe.data == "caltech101":
         return _caltech101(source)
     if recipe.data == "own":
@@ -120,7 +128,7 @@ def _own(recipe: Recipe, source: str | pathlib.Path | None) -> TrainingData:
         "data": dataset.name,
         "split": f"{held} of {len(whole)} images, drawn by the seed, are the validation part",
     }
-    return TrainingData("own", *parts, classes, (0, 255), 255, facts)
+    return TrainingData(*parts, classes, (0, 255), 255, facts)
 
 
 def _caltech101(source: str | pathlib.Path | None) -> TrainingData:
@@ -131,13 +139,15 @@ def _caltech101(source: str | pathlib.Path | None) -> TrainingData:
         mixed = torch.randperm(len(examples), generator=torch.Generator().manual_seed(101))  # files come class by class
         parts[part] = Examples(examples.images[mixed], examples.labels[mixed])
     facts = {"data": caltech101.SOURCE, "data licence": caltech101.LICENCE, "split": caltech101.SPLIT}
-    return TrainingData("caltech101", parts["train"], parts["validation"], dataset.classes, (0, 255), 255, facts)
+    return TrainingData(parts["train"], parts["validation"], dataset.classes, (0, 255), 255, facts)
 
 
 def _stack(dataset: Dataset) -> Examples:
     if dataset.labels is None:
         raise DataError(f"{dataset.name} has no labels; training needs them")
-    images = np.stack([item.image for item in dataset])
+    if not len(dataset):
+        raise DataError(f"{dataset.name} holds no images; training needs them")
+    images = dataset.stack()
     return Examples(torch.from_numpy(images), torch.from_numpy(np.asarray(dataset.labels, dtype=np.int64)))
 
 

@@ -1,8 +1,8 @@
 """The fake-quantized twin: the integer network's arithmetic, in floats that hold integers, with gradients.
 
 Every activation is v = q - zero_point, an integer in a float tensor, and every weight an integer in [-127, 127] times a
-scale per output channel. Sums of their products stay exact in float32 (they are below 2^24), and in bfloat16 the
-operands do. Biases and residual multipliers are rounded in the accumulator's scale, as they will be stored.
+scale per output channel. Sums of their products are exact in float32 while they stay below 2^24, as those of
+trained networks do (agreement.py counts), and in bfloat16 the operands are. Biases and residual multipliers are rounded in the accumulator's scale, as they will be stored.
 Requantization is acc * factor rounded to nearest while training; in evaluation it is the engine's own double rounding,
 in 64-bit integers, so that an evaluated twin is the exported network.
 

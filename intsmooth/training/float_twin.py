@@ -29,6 +29,7 @@ from intsmooth.noise.stream import image_digest, parse_seed, stream_key
 from intsmooth.outcome import exit_code
 from intsmooth.records import Certificate
 from intsmooth.results import LOCUSLAB
+from intsmooth.smooth import check_samples
 from intsmooth.training import checkpoint
 from intsmooth.training.network import FloatNetwork, architecture
 from intsmooth.training.recipe import Recipe, load_recipe
@@ -45,14 +46,15 @@ def load_float_network(recipe: Recipe, path: str | pathlib.Path) -> FloatNetwork
 
     InputError where they do not belong together.
     """
-    state = checkpoint.load(pathlib.Path(path))["network"]
+    content = checkpoint.load(pathlib.Path(path))
+    state = content["network"]
     try:
         height, width, unit = (*recipe.image[:2], 255) if recipe.image else _IMAGES[recipe.data]
         image = (height, width, state["convolutions.0.weight"].shape[1])
         network = FloatNetwork(architecture(recipe.network, image, len(state["linear.bias"])), unit)
-        network.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold float weights of {recipe.network}: {error}") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} does not hold float weights of {recipe.network}") from error
+    checkpoint.take_state(network, content, path, f"float weights of {recipe.network}")
     return folded(network.eval()).to(memory_format=torch.channels_last)
 
 
@@ -168,12 +170,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", default="1", help="that of the integer model's run (default: 1)")
     parser.add_argument("--engine", choices=ENGINES, help="what runs the network (default: the first that is there)")
     arguments = parser.parse_args(argv)
+    check_samples(arguments.n0, arguments.n, arguments.alpha, 1)
     recipe, seed = load_recipe(arguments.recipe), parse_seed(arguments.seed)
     network = load_float_network(recipe, arguments.checkpoint)
     logits = logits_of(network, arguments.engine)
     images = open_dataset(arguments.data or recipe.data, shape=network.architecture.image)
     try:
-        table = open(arguments.out, "w", encoding="utf-8")
+        table = open(arguments.out, "x", encoding="utf-8")  # another run's rows are hours of work
     except OSError as error:
         raise ResourceError(f"{arguments.out} cannot be written ({error.strerror}); choose another file") from error
     with table:

@@ -23,7 +23,7 @@ from intsmooth.training.network import FloatNetwork, architecture
 from intsmooth.training.noise import IntegerNoise, consistency_loss
 from intsmooth.training.parallel import Parts
 from intsmooth.training.precision import resolve
-from intsmooth.training.recipe import Recipe, Stage
+from intsmooth.training.recipe import SMOKE, Recipe, Stage
 from intsmooth.training.warm_start import take_weights
 
 _SAVE_SECONDS = 20.0
@@ -33,7 +33,10 @@ _CALIBRATION_IMAGES = 512
 
 @dataclass
 class Run:
-    """A training run. network is the float network until the first quantized stage, the twin from then on."""
+    """A training run. network is the float network until the first quantized stage, the twin from then on.
+
+    origin: the file whose weights were the start, with its digest; "" where training began from scratch.
+    """
 
     recipe: Recipe
     data: TrainingData
@@ -45,6 +48,7 @@ class Run:
     stage: int = 0
     epoch: int = 0
     seconds: float = 0.0
+    origin: str = ""
 
     @property
     def noise(self) -> IntegerNoise:
@@ -70,7 +74,7 @@ def train(
     """Train by the recipe; the finished run, its network the fake-quantized twin.
 
     work: folder for checkpoints, made if missing. init: a float.pt or a model file (.h5) whose weights are the start.
-    resume: go on from the checkpoint in `work`. fuse: compile the networks (torch.compile), which needs a C++ compiler.
+    resume: go on from the checkpoint in `work`; without it there must be none, but for one of a smoke run. fuse: compile the networks (torch.compile), which needs a C++ compiler.
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
@@ -79,8 +83,11 @@ def train(
     say(f"{recipe.name}: on {device.type} in {resolve(recipe.precision, device)}")
     if resume:
         _restore(run)
-    elif init is not None:
-        take_weights(run.network, init, _noisy_samples(run))
+    else:
+        _check_unused(work)
+        if init is not None:
+            run.origin = take_weights(run.network, init, _noisy_samples(run))
+            say(f"{recipe.name}: starts from {run.origin}")
     run.network.to(device, memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device.type == "cpu" else threads)
@@ -213,9 +220,11 @@ def _calibrated(run: Run) -> QuantizedNetwork:
 def _save(run: Run, optimizer: torch.optim.Optimizer) -> None:
     content = {
         "recipe": run.recipe.text,
+        "data": run.data.digest(),
         "stage": run.stage,
         "epoch": run.epoch,
         "seconds": run.seconds,
+        "origin": run.origin,
         "quantized": isinstance(run.network, QuantizedNetwork),
         "network": run.network.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -225,11 +234,26 @@ def _save(run: Run, optimizer: torch.optim.Optimizer) -> None:
 
 def _restore(run: Run) -> None:
     path = run.work / "checkpoint.pt"
+    if not path.exists():
+        raise InputError(f"there is no checkpoint {path}; start without --resume, or name another folder")
     content = checkpoint.load(path)
-    if content["recipe"] != run.recipe.text:
-        raise InputError(f"{path} was made by another recipe, or this one was edited since; use it with --init instead")
+    if not {"recipe", "data", "stage", "epoch", "seconds", "origin", "quantized", "optimizer"} <= content.keys():
+        raise InputError(f"{path} holds weights, but not all that a run needs to go on; start from it with --init")
+    differs = [what for what, here in (("recipe", run.recipe.text), ("data", run.data.digest())) if content[what] != here]
+    if differs:
+        raise InputError(
+            f"{path} was made from another {' and other '.join(differs)}, or what was the same has been edited since; to go "
+            f"on from its weights, start in another --work with --init {run.work / 'float.pt'}"
+        )
     if content["quantized"]:
         run.network = QuantizedNetwork(run.network.architecture, run.network.unit)
-    run.network.load_state_dict(content["network"])
-    run.stage, run.epoch, run.seconds = content["stage"], content["epoch"], content["seconds"]
+    checkpoint.take_state(run.network, content, path, f"weights of {run.recipe.network}")
+    run.stage, run.epoch, run.seconds, run.origin = (content[name] for name in ("stage", "epoch", "seconds", "origin"))
     run.say(f"resuming {run.recipe.name} in stage {run.recipe.stages[run.stage].name} after epoch {run.epoch}")
+
+
+def _check_unused(work: pathlib.Path) -> None:
+    """InputError where `work` holds the checkpoint of a run that would be overwritten."""
+    path = work / "checkpoint.pt"
+    if path.exists() and not str(checkpoint.load(path).get("recipe")).endswith(SMOKE):
+        raise InputError(f"{path} is another run's: continue it with --resume, name another --work, or remove it first")

@@ -15,6 +15,8 @@ from intsmooth.errors import InputError
 FOLDER = pathlib.Path(__file__).parent / "recipes"
 LAWS = ("rounded", "discrete")
 PRECISIONS = ("auto", "bfloat16", "float32")
+SMOKE = "\n# run with --smoke: one epoch per stage on a few images\n"
+_KINDS = {str: "text", int: "an integer", int | None: "an integer", float: "a number", Fraction: "a number", bool: "yes or no"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Recipe:
                (precision.py); without such hardware it was seen to be 12 times slower than float32
     validation: how many of the last training images are held out, where the data set brings no split of its own
     image:   height, width, channels of the network's input, for data = own
+    init:    what to start from, if not from scratch: a shipped model's name, a model file or a float.pt
     """
 
     name: str
@@ -76,11 +79,13 @@ class Recipe:
     zoom: float = 0.0
     validation: int = 0
     image: tuple[int, int, int] | None = None
+    init: str = ""
     text: str = ""
 
     def smoke(self) -> "Recipe":
-        """The same recipe cut down to seconds: one epoch per stage, small batches."""
-        return replace(self, batch=16 * self.parts, stages=tuple(replace(stage, epochs=1) for stage in self.stages))
+        """The same recipe cut down to seconds: one epoch per stage, small batches; its text says so."""
+        stages = tuple(replace(stage, epochs=1) for stage in self.stages)
+        return replace(self, batch=16 * self.parts, stages=stages, text=self.text + SMOKE)
 
 
 def shipped_recipes() -> tuple[str, ...]:
@@ -95,9 +100,10 @@ def load_recipe(name_or_path: str | pathlib.Path) -> Recipe:
         path = FOLDER / f"{name_or_path}.ini"
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        found = getattr(error, "strerror", None) or "not UTF-8 text"
         raise InputError(
-            f"recipe {str(name_or_path)!r} cannot be read ({error.strerror}); give the path of an .ini file or one of "
+            f"recipe {str(name_or_path)!r} cannot be read ({found}); give the path of an .ini file or one of "
             f"{', '.join(shipped_recipes())}"
         ) from None
     return parse_recipe(text, path.stem)
@@ -148,7 +154,7 @@ def _typed(record: type, section: configparser.SectionProxy, where: str) -> dict
         try:
             values[key] = convert[types[key]](text)
         except (ValueError, KeyError, ZeroDivisionError):
-            raise InputError(f"recipe {where}: {key} = {text!r} is not a {types[key]}") from None
+            raise InputError(f"recipe {where}: {key} = {text!r} is not {_KINDS.get(types[key], 'three numbers')}") from None
     if record is Stage and "epochs" not in values:
         raise InputError(f"recipe {where}: epochs missing")
     return values
@@ -167,7 +173,11 @@ def _check(recipe: Recipe) -> None:
         (recipe.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),
         (recipe.batch > 0 and recipe.parts > 0, "batch and parts must be positive"),
         (recipe.batch % recipe.parts == 0, "batch must be a multiple of parts"),
-        (recipe.shift >= 0 and recipe.margin >= 0, "shift and margin must not be negative"),
+        (recipe.seed >= 0, "seed must not be negative"),
+        (recipe.shift >= 0, "shift must not be negative"),
+        (0 <= recipe.margin <= 100, "margin must be in [0, 100]"),
+        (0 <= recipe.momentum < 1, "momentum must be in [0, 1)"),
+        (0 <= recipe.weight_decay < 1, "weight_decay must be in [0, 1)"),
         (0 <= recipe.zoom <= 3, "zoom must be in [0, 3]"),
         (recipe.validation >= 0, "validation must not be negative"),
         (
@@ -180,7 +190,11 @@ def _check(recipe: Recipe) -> None:
         (all(stage.shift is None or stage.shift >= 0 for stage in recipe.stages), "shift must not be negative"),
         (all(stage.copies >= 1 for stage in recipe.stages), "copies must be at least 1"),
         (all(s.copies > 1 or not s.consistency for s in recipe.stages), "consistency needs copies of at least 2"),
-        (all(len(stage.learning_rate) == 3 for stage in recipe.stages), "learning_rate needs three numbers"),
+        (
+            all(len(s.learning_rate) == 3 and all(0 <= rate < 1e6 for rate in s.learning_rate) for s in recipe.stages),
+            "learning_rate needs three numbers of at least 0",
+        ),
+        (all(0 <= s.consistency < 1e6 and 0 <= s.entropy < 1e6 for s in recipe.stages), "a weight must not be negative"),
         (all(0 <= stage.warmup < 1 for stage in recipe.stages), "warmup must be in [0, 1)"),
     ]
     wrong = [message for holds, message in rules if not holds]

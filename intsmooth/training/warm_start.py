@@ -5,6 +5,7 @@ the float network to compute the same function: each filter is brought to norm 1
 the running statistics are measured on noisy training images, and scale and offset restore the folded filter.
 """
 
+import hashlib
 import pathlib
 
 import numpy as np
@@ -19,20 +20,18 @@ from intsmooth.training.network import FloatNetwork
 _LEAST_VARIANCE = 1e-10  # a channel that is constant on the samples has no scale to restore
 
 
-def take_weights(network: FloatNetwork, path: pathlib.Path, samples: torch.Tensor) -> None:
-    """Set a float network's weights from `path`: a model file (.h5) of the same architecture, or a float.pt.
+def take_weights(network: FloatNetwork, path: pathlib.Path, samples: torch.Tensor) -> str:
+    """Set a float network's weights from `path`: a model file (.h5) of the same architecture, or a float.pt; what it was.
 
     samples: noisy float images in levels (N, C, H, W), on which the statistics of a model file's layers are measured.
     Raises InputError where the file does not hold weights of this architecture, FormatError for a damaged model file.
     """
     if path.suffix == ".h5":
-        _take_integers(network, h5file.load(path), path, samples)
-        return
-    content = checkpoint.load(path)
-    try:
-        network.load_state_dict(content["network"])
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"{path} does not hold float weights of {network.architecture.name}: {error}") from error
+        graph = h5file.load(path)
+        _take_integers(network, graph, path, samples)
+        return f"{path.name}, digest {graph.digest}"
+    checkpoint.take_state(network, checkpoint.load(path), path, f"float weights of {network.architecture.name}")
+    return f"{path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _take_integers(network: FloatNetwork, graph: Graph, path: pathlib.Path, samples: torch.Tensor) -> None:
