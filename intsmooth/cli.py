@@ -6,6 +6,8 @@ of errors, outcome.py says.
 
 import argparse
 import importlib
+import os
+import sys
 
 from intsmooth import __version__
 from intsmooth.outcome import exit_code
@@ -47,5 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    if hasattr(sys.stdout, "reconfigure"):  # a path or class name that the terminal's encoding lacks is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return exit_code(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
-    return exit_code(lambda: arguments.run(arguments))
+    return arguments.run(arguments)

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -38,6 +39,8 @@ def open_executor(workers: int | None = None, dask: str | None = None, mpi: bool
         raise InputError("workers or dask beside mpi, where mpiexec says how many processes there are: choose one")
     if dask not in (None, "local") and workers is not None:
         raise InputError(f"workers cannot be chosen for the cluster at {dask}: it has those that were started for it")
+    if dask not in (None, "local") and not re.fullmatch(r"\w+://.+|[^:]+:\d+", dask):
+        raise InputError(f"the cluster's address is {dask!r}; HOST:PORT or tcp://HOST:PORT is required, or local")
     if mpi:
         with _mpi() as executor:
             yield executor

@@ -4,6 +4,7 @@ On a terminal the line is rewritten in place; in a log file a line is added ever
 standard error, so that standard output holds results only.
 """
 
+import contextlib
 import datetime
 import shutil
 import sys
@@ -72,13 +73,14 @@ class Progress:
             self._width = 0
 
     def _show(self, line: str) -> None:
-        if self._terminal:
-            line = line[: max(20, shutil.get_terminal_size().columns - 1)]
-            self.stream.write("\r" + line.ljust(self._width))
-            self._width = len(line)
-        else:
-            self.stream.write(line + "\n")
-        self.stream.flush()
+        with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full: the work goes on
+            if self._terminal:
+                line = line[: max(20, shutil.get_terminal_size().columns - 1)]
+                self.stream.write("\r" + line.ljust(self._width))
+                self._width = len(line)
+            else:
+                self.stream.write(line + "\n")
+            self.stream.flush()
 
 
 class DownloadProgress:

@@ -4,6 +4,7 @@ An installed package carries the folder as the data of the package `intsmooth.we
 editable install, it lies beside the package. Nothing is searched for anywhere else.
 """
 
+import os
 import pathlib
 
 from intsmooth.errors import DataError, InputError
@@ -33,6 +34,8 @@ def find_model(name: str | pathlib.Path) -> pathlib.Path:
     A file in the current folder goes before a shipped model of the same name. InputError lists the shipped models where
     nothing, or more than one, is meant.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"the model is a {type(name).__name__}; a path, the name of a shipped model or a Graph is required")
     path = pathlib.Path(name)
     if path.is_file():
         return path

@@ -15,6 +15,7 @@ from intsmooth.noise.stream import image_digest, new_seed, parse_seed, uniform_i
 from intsmooth.records import Certificate, Graph
 from intsmooth.sampling import choose_plan
 from intsmooth.shipped import find_model
+from intsmooth.table_plan import plan_table
 from intsmooth.vote import ESTIMATION, PREDICTION, SELECTION, count_votes
 
 BATCH_SIZE = 4096
@@ -99,8 +100,8 @@ class Smooth:
         from the image to the budget.
         """
         image = self.check_image(x)
+        plan = plan_table(table, alpha=getattr(table, "alpha", None), **self._setting)
         check_samples(n0, 1, table.alpha, batch_size)
-        plan = self.plan(alpha=table.alpha, table=table)
         top = int(np.argmax(self._counts(image, SELECTION, 0, n0, batch_size)))
         run, _ = self._estimate(image, plan, top, batch_size)
         return plan.decide(run, top)
@@ -122,26 +123,8 @@ class Smooth:
         return uniform_integer(self.seed, image_digest(image))
 
     def check_image(self, x) -> np.ndarray:
-        """x as int16 levels of the model's input shape; InputError where it is not that already, but for the type."""
-        try:
-            x = np.asarray(x)
-        except ValueError as error:
-            raise InputError(f"the image is not an array: {error}") from error
-        if x.dtype.kind not in "iu":
-            raise InputError(
-                f"the image holds {x.dtype} values; integers in levels {self.graph.levels[0]} to "
-                f"{self.graph.levels[1]} "
-                "are required. The certificate is about the integers that are stored: rounding is for you to decide"
-            )
-        shape = self.graph.input_shape
-        if x.shape != shape and (*x.shape, 1) != shape:
-            raise InputError(f"the image has shape {x.shape}; the model needs {shape} (height, width, channels)")
-        if x.min() < self.graph.levels[0] or x.max() > self.graph.levels[1]:
-            raise InputError(
-                f"the image holds levels {x.min()} to {x.max()}; the model needs "
-                f"{self.graph.levels[0]} to {self.graph.levels[1]}: rescale the image"
-            )
-        return np.ascontiguousarray(x.reshape(shape), dtype=np.int16)
+        """x as int16 levels of the model's input shape: the function `check_image` for this model."""
+        return check_image(self.graph, x)
 
     def _estimate(self, image: np.ndarray, plan, top: int, batch_size: int) -> tuple:
         """A finished run of the plan for class `top`, and the votes of all classes."""
@@ -162,6 +145,29 @@ class Smooth:
 
     def __reduce__(self):
         return _revive, (self.graph, self.sigma, self.law, self.seed, self.engine.backend, self.engine.threads)
+
+
+def check_image(graph: Graph, x) -> np.ndarray:
+    """x as int16 levels of a model's input shape; InputError where it is not that already, but for the type."""
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"the image is not an array: {error}") from error
+    if x.dtype.kind not in "iu":
+        raise InputError(
+            f"the image holds {x.dtype} values; integers in levels {graph.levels[0]} to "
+            f"{graph.levels[1]} "
+            "are required. The certificate is about the integers that are stored: rounding is for you to decide"
+        )
+    shape = graph.input_shape
+    if x.shape != shape and (*x.shape, 1) != shape:
+        raise InputError(f"the image has shape {x.shape}; the model needs {shape} (height, width, channels)")
+    if x.min() < graph.levels[0] or x.max() > graph.levels[1]:
+        raise InputError(
+            f"the image holds levels {x.min()} to {x.max()}; the model needs "
+            f"{graph.levels[0]} to {graph.levels[1]}: rescale the image"
+        )
+    return np.ascontiguousarray(x.reshape(shape), dtype=np.int16)
 
 
 def check_samples(n0: int, n: int, alpha, batch_size: int) -> None:

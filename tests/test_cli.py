@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import intsmooth
-from intsmooth import cli
+from intsmooth import cli, h5file
 from intsmooth.commands.options import radii_list
 from intsmooth.errors import DataError, InputError
 from intsmooth.graph import build_graph
@@ -200,6 +200,19 @@ def test_help_has_examples(capsys, command):
         ("info truncated.h5", 3, "truncated.h5"),
         ("curve none.tsv", 5, "none.tsv"),
         ("curve foreign.tsv", 5, "no results file"),
+        ("curve foreign.tsv --plot foreign.tsv", 2, "would be overwritten"),
+        ("certify model.h5 --data data.npz --out a.svg --plot a.svg", 2, "would be overwritten"),
+        ("certify model.h5 --data data.npz --plot none/a.svg", 6, "there is no folder"),
+        ("certify model.h5 --data data.npz --plot a.txt", 2, "a name that ends in one of"),
+        ("certify model.h5 --data data.npz --radii=-1", 2, "at least 0"),
+        ("certify model.h5 --data data.npz --dask foo", 2, "HOST:PORT"),
+        ("table --n 20 --model model.h5 -o model.h5", 2, "would be overwritten"),
+        ("table --n 20 --model model.h5 --dimension 0 -o t.h5", 2, "dimension is 0"),
+        ("table --n 20 --model model.h5 --unit 0 -o t.h5", 2, "unit is 0"),
+        ("compare model.h5 numpy --data wide.npz", 2, "shape (8, 9)"),
+        ("compare model.h5 numpy --data bright.npz", 2, "the model needs 0 to 16"),
+        ("audit model.h5 --data bright.npz", 2, "the model needs 0 to 16"),
+        (f"info {300 * 'x'}", 6, "too long"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_an_exit_code(folder, capsys, line, code, message):
@@ -215,6 +228,7 @@ def test_bad_input_is_one_clear_line_and_an_exit_code(folder, capsys, line, code
     last = err.splitlines()[-1]
     assert found == code and last.startswith("intsmooth: error: ") and message in last
     assert "Traceback" not in out + err and (folder / "foreign.tsv").read_text() == "my thesis\n"
+    assert not list(folder.glob("[at].*")) and h5file.load("model.h5").unit == 16
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions bind")
@@ -266,6 +280,34 @@ def test_a_closed_pipe_is_no_traceback(folder):
     shell = f"{sys.executable} -m intsmooth predict model.h5 --data data.npz --n 20000 | head -n 1"
     done = subprocess.run(["bash", "-c", shell], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("idx") and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"), [("info model.h5", "1"), ("info model.h5", ""), ("--version", ""), ("certify --help", "")]
+)
+def test_output_that_nobody_can_take_is_one_line_or_none(folder, arguments, unbuffered):
+    environment = ENVIRONMENT | {"PYTHONUNBUFFERED": unbuffered}
+    for place, code in (("| true", 1), ("> /dev/full", 6)):
+        shell = f"(sleep 0.2; {sys.executable} -m intsmooth {arguments}; echo rc=$? >&2) {place}"
+        err = subprocess.run(["bash", "-c", shell], env=environment, capture_output=True, text=True, check=False).stderr
+        *lines, last = err.splitlines()
+        assert last == f"rc={code}" and len(lines) == (code == 6) and "Traceback" not in err
+
+
+def test_a_closed_standard_error_stops_nothing(folder):
+    shell = f"{sys.executable} -m intsmooth certify model.h5 --data data.npz --n 100 --seed 1 --out a.tsv 2>&-"
+    done = subprocess.run(["bash", "-c", shell], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "average certified radius" in done.stdout and "images/s," not in done.stdout.split("\n")[0]
+    assert (folder / "a.tsv").read_bytes().count(b"\n") == 9
+
+
+def test_names_that_the_terminals_encoding_lacks_are_printed_somehow(folder):
+    (folder / "model.h5").rename(folder / "müdel 世界.h5")
+    command = [sys.executable, "-m", "intsmooth", "info", "müdel 世界.h5"]
+    environment = ENVIRONMENT | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0 and rb"m\xfcdel \u4e16\u754c.h5" in done.stdout
 
 
 def test_version(capsys):

@@ -47,6 +47,17 @@ def test_a_target_radius(folder, capsys):  # noqa: F811
     assert code == 5 and "plan is" in err
 
 
+@pytest.mark.parametrize(("radius", "name", "shown"), [("1/30", "r1over30", "0.033333"), ("0.0123456789", "r0.0123456789", "0.012345")])
+def test_a_target_with_many_decimals_counts_at_what_the_file_says(folder, capsys, radius, name, shown):  # noqa: F811
+    code, out, _ = run(capsys, "certify", "model.h5", *DATA, "--target-radius", radius, "--max-n", "500")
+    results = read_results(folder / f"model-{name}.tsv")
+    right = int(results.correct.sum())
+    assert code == 0 and right > 0 and set(results.columns["radius"]) <= {"0.000000", shown}
+    assert [line.split()[::5][0:1] + line.split()[-3:] for line in out.splitlines() if line.endswith(" of 8")] == [
+        [shown, f"{right}", "of", "8"]
+    ]
+
+
 def test_the_largest_radius(folder, capsys):  # noqa: F811
     code, out, err = run(capsys, "certify", "model.h5", *DATA, "--precision", "0.05", "--max-n", "800", "--n0", "10")
     assert code == 0 and "at most 800 to certify the largest radius, until more would add less than 0.05" in out

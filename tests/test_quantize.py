@@ -17,6 +17,7 @@ from onnx_builder import Builder, resnet20, small_network  # noqa: E402
 from intsmooth import cli, h5file  # noqa: E402
 from intsmooth.convert.onnx_float import convolve  # noqa: E402
 from intsmooth.convert.quantize import METHODS, quantize  # noqa: E402
+from intsmooth.datasets.arrays import open_arrays  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.errors import FormatError, InputError, UnsupportedError  # noqa: E402
 
@@ -168,6 +169,25 @@ def test_the_command_writes_a_model_that_certify_takes(tmp_path, monkeypatch, ca
     report = json.loads(capsys.readouterr().out)
     assert report["digest"] == h5file.load("model.h5").digest and len(report["losses"]) >= 12
     assert cli.main("certify model.h5 --data images.npz --sigma 0.1 --n 50 --max 2 --seed 1".split()) == 0
+
+
+def test_the_command_leaves_its_input_alone_and_images_of_training_parts_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content = small_network()
+    (tmp_path / "model.onnx").write_bytes(content)
+    np.savez(tmp_path / "images.npz", images=smooth_images(8).astype(np.uint8), labels=np.zeros(8, int))
+    for line in ("-o model.onnx", "-o images.npz", "-o m.h5 --seed -1", "-o m.h5 --input-scale 1/0"):
+        assert cli.main(f"quantize model.onnx --calibrate images.npz {line}".split()) == 2
+        assert "Traceback" not in capsys.readouterr().err
+    assert cli.main("convert model.onnx -o model.onnx".split()) == 2 and "overwritten" in capsys.readouterr().err
+    assert (tmp_path / "model.onnx").read_bytes() == content and not (tmp_path / "m.h5").exists()
+    (tmp_path / "garbage.onnx").write_bytes(b"\xff" * 50)
+    assert cli.main(["info", "garbage.onnx"]) == 3 and "garbage.onnx: " in capsys.readouterr().err
+    opened = []
+    monkeypatch.setattr("intsmooth.datasets.open_dataset", lambda *_, **options: opened.append(options) or open_arrays("images.npz"))
+    for options, split in (("", "train"), ("--split test", "test")):
+        assert cli.main(f"quantize model.onnx --calibrate cifar10 -o m.h5 {options}".split()) == 0
+        assert opened.pop() == {"split": split, "shape": smooth_images(1).shape[1:]}
 
 
 def trained_resnet():

@@ -299,3 +299,15 @@ def test_the_numpy_backend_needs_neither_numba_nor_scipy(tiny, image, tmp_path):
     ).stdout.splitlines()
     assert out[0] == repr(Smooth(tiny, 0.25, seed=7).certify(image, n=200))
     assert "backend" in out[1]
+
+
+@pytest.mark.parametrize("table", [None, "table.h5", 3])
+def test_what_is_no_table_is_refused(table):
+    with pytest.raises(InputError, match="a CertificateTable is required"):
+        Smooth(half_space(3), 0.25).decide(np.zeros((2, 2, 1), int), table)
+
+
+@pytest.mark.parametrize("model", [None, 3])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(InputError, match="a path, the name of a shipped model or a Graph"):
+        Smooth(model, 0.25)

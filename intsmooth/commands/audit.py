@@ -47,5 +47,6 @@ def _images(arguments: argparse.Namespace, path, graph) -> np.ndarray | None:
     if arguments.data is None and graph.facts.get("dataset", path.stem.split("-")[0]) != "digits":
         return None
     arguments.max = _IMAGES if arguments.max is None else arguments.max
-    dataset = options.select_data(arguments, path, graph)
-    return np.stack([np.reshape(item.image, graph.input_shape) for item in dataset])
+    from intsmooth.smooth import check_image
+
+    return np.stack([check_image(graph, item.image) for item in options.select_data(arguments, path, graph)])

@@ -61,14 +61,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _certify(arguments: argparse.Namespace, executor) -> int:
     from intsmooth.audit.selftest import quick_check
+    from intsmooth.certify import format_radius_down
     from intsmooth.commands.watch import Watch
-    from intsmooth.curve import figure_class, plot_curves
-    from intsmooth.report import format_summary, summarize
+    from intsmooth.curve import check_plot, plot_curves
+    from intsmooth.report import check_radii, format_summary, summarize
     from intsmooth.run import certify_dataset, recorded_seed
     from intsmooth.smooth import Smooth
 
+    check_radii(arguments.radii or ())  # what only the end needs should be missed now, not hours later
     if arguments.plot:
-        figure_class()  # what the plot needs should be missed now, not hours later
+        check_plot(arguments.plot)
     path, graph = options.open_model(arguments)
     dataset = options.select_data(arguments, path, graph)
     sigma = options.sigma_of(arguments, graph)
@@ -76,6 +78,8 @@ def _certify(arguments: argparse.Namespace, executor) -> int:
     if arguments.n is None and mode.keys() <= {"bound"} and dataset.name.startswith("digits"):
         mode["n"] = _DIGITS_N
     out = pathlib.Path(arguments.out or f"{path.stem}-{_mode_name(mode)}.tsv")
+    if arguments.plot:
+        options.check_output(arguments.plot, out)
     seed = arguments.seed or recorded_seed(out)
     options.announce_compilation(arguments.backend)
     smooth = Smooth(graph, sigma, law=arguments.law, seed=seed, backend=arguments.backend, threads=arguments.threads)
@@ -108,7 +112,9 @@ def _certify(arguments: argparse.Namespace, executor) -> int:
         raise
     finally:
         watch.close()
-    radii = arguments.radii or ((float(plan.radius),) if "target_radius" in mode else None)
+    radii = arguments.radii
+    if radii is None and "target_radius" in mode:
+        radii = (float(format_radius_down(plan.radius, 6)),)  # as the file has it, cut like every radius
     print(format_summary(summarize(results, radii)))
     print(f"{watch.speed()}\nresults: {out.resolve()}")
     if arguments.plot:
@@ -122,7 +128,7 @@ def _mode_name(mode: dict) -> str:
     if "table" in mode:
         return f"n{mode['table'].n}-table"
     if "target_radius" in mode:
-        return f"r{mode['target_radius']}"
+        return f"r{mode['target_radius']}".replace("/", "over")  # a fraction, in the name of a file
     if mode.keys() & {"precision", "largest_radius", "max_n"}:
         return "curve"
     return f"n{mode.get('n', _N)}" + (f"-{mode['bound']}" if "bound" in mode else "")

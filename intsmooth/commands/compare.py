@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from intsmooth.convert.peers import ENGINES, trace
     from intsmooth.errors import InputError
     from intsmooth.shipped import find_model
+    from intsmooth.smooth import check_image
 
     given = options.input_options(arguments)
     path_a = find_model(arguments.a)
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if a.graph.input_shape != b.graph.input_shape:
         raise InputError(f"the models take images of shapes {a.graph.input_shape} and {b.graph.input_shape}")
     dataset = options.select_data(arguments, path_a, a.graph)
-    levels = np.stack([np.reshape(item.image, a.graph.input_shape) for item in dataset]).astype(np.int16)
+    levels = np.stack([check_image(a.graph, item.image) for item in dataset])
     ours = "numpy" if engine == "numba" else "numba"
     left, right = trace(ours, path_a, a, levels), trace(engine or ours, path_b, b, levels)
     rows = differences(pairs(a.graph, b.graph), left, right)

@@ -37,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     path = pathlib.Path(arguments.model)
     if path.suffix.lower() not in FORMATS:
         raise InputError(f"{path} is no model of another format: {' and '.join(FORMATS)} files can be converted")
+    out = pathlib.Path(arguments.out or path.with_suffix(".h5").name)
+    options.check_output(out, path)
     given = options.input_options(arguments)
     conversion = convert_model(path, classes=options.class_names(arguments.classes), **given)
-    out = pathlib.Path(arguments.out or path.with_suffix(".h5").name)
     h5file.save(conversion.graph, out)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(conversion.report) | {"digest": conversion.graph.digest}, indent=1))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from intsmooth.commands.options import radii_list
+from intsmooth.commands.options import check_output, radii_list
 from intsmooth.curve import curve_table, plot_curves
 from intsmooth.errors import InputError
 from intsmooth.paired import paired_table
@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and draw the plot."""
+    if arguments.plot:
+        check_output(arguments.plot, *arguments.files)
     tables = [read_results(path) for path in arguments.files]
     if arguments.paired:
         if len(tables) != 2:

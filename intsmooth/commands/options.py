@@ -14,6 +14,13 @@ from intsmooth.records import Graph
 MODEL_HELP = "a model (.h5, .tflite, quantized .onnx), or the name of a shipped model such as digits"
 
 
+def check_output(out: str | pathlib.Path, *others: str | pathlib.Path) -> None:
+    """InputError where writing `out` would destroy one of the other files of the command."""
+    for other in others:
+        if pathlib.Path(out).resolve() == pathlib.Path(other).resolve():
+            raise InputError(f"{out} would be overwritten, which the command needs itself: give another name")
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """--data, --split, --every, --max."""
     parser.add_argument(

@@ -8,14 +8,12 @@ import dataclasses
 import json
 import pathlib
 
-import numpy as np
-
 from intsmooth.commands import options
 
 SUMMARY = "quantize a float .onnx model with calibration images"
 EXAMPLES = (
     "quantize model.onnx --calibrate images.npz -o model.h5",
-    "quantize model.onnx --calibrate cifar10 --split train --max 500 --sigma 0.25 -o model.h5",
+    "quantize model.onnx --calibrate cifar10 --every 100 --sigma 0.25 -o model.h5",
 )
 
 
@@ -23,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="a float model (.onnx)")
     parser.add_argument("--calibrate", required=True, metavar="DATA", help="images: what --data of certify takes")
-    parser.add_argument("--split", help="part of the data set (default: test)")
+    parser.add_argument("--split", help="part of the data set (default: train where it has one)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only images whose index is a multiple of N")
     parser.add_argument("--max", type=int, default=500, metavar="N", help="only the first N of these (default: 500)")
     parser.add_argument("-o", "--out", metavar="FILE", help="model file to write (default: the model's name with .h5)")
@@ -39,11 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the model file and print the report with the losses."""
     from intsmooth import h5file
-    from intsmooth.convert.quantize import quantize
-    from intsmooth.datasets import open_dataset
+    from intsmooth.convert.quantize import image_shape, quantize
+    from intsmooth.datasets import has_parts, open_dataset
 
-    dataset = open_dataset(arguments.calibrate, split=arguments.split).select(arguments.every, arguments.max)
-    images = np.stack([item.image for item in dataset])
+    out = pathlib.Path(arguments.out or pathlib.Path(arguments.model).with_suffix(".h5").name)
+    options.check_output(out, arguments.model, arguments.calibrate)
+    split = arguments.split or ("train" if has_parts(arguments.calibrate) else None)
+    shape = image_shape(arguments.model)
+    dataset = open_dataset(arguments.calibrate, split=split, shape=shape if len(shape) == 3 else None).select(arguments.every, arguments.max)
+    images = dataset.stack()
     result = quantize(
         arguments.model,
         images,
@@ -54,7 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         **options.input_options(arguments),
     )
-    out = pathlib.Path(arguments.out or pathlib.Path(arguments.model).with_suffix(".h5").name)
     h5file.save(result.graph, out)
     if arguments.json:
         report = dataclasses.asdict(result.conversion.report) | {

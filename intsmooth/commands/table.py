@@ -51,7 +51,7 @@ def _write(arguments: argparse.Namespace) -> int:
     from intsmooth import h5file
     from intsmooth.certificate_table import LARGEST_N, build_table, save_table
     from intsmooth.certify import checked_alpha, checked_ancestor, checked_integer
-    from intsmooth.commands.options import sigma_of
+    from intsmooth.commands.options import check_output, sigma_of
     from intsmooth.enclosure import exact_fraction
     from intsmooth.errors import InputError, ResourceError
     from intsmooth.noise.law import noise_table
@@ -59,8 +59,12 @@ def _write(arguments: argparse.Namespace) -> int:
 
     dimension, unit, sigma = arguments.dimension, arguments.unit, arguments.sigma
     if arguments.model is not None:
-        graph = h5file.load(find_model(arguments.model))
-        sigma, dimension, unit = sigma_of(arguments, graph), dimension or prod(graph.input_shape), unit or graph.unit
+        path = find_model(arguments.model)
+        check_output(arguments.out, path)
+        graph = h5file.load(path)
+        sigma = sigma_of(arguments, graph)
+        dimension = prod(graph.input_shape) if dimension is None else dimension
+        unit = graph.unit if unit is None else unit
     if sigma is None:
         raise InputError("give --sigma, for example --sigma 0.25, or a --model that says what it was trained with")
     sigma = exact_fraction(sigma, "sigma")

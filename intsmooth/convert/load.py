@@ -4,7 +4,7 @@ import pathlib
 
 from intsmooth import h5file
 from intsmooth.convert.report import Conversion, describe
-from intsmooth.errors import InputError
+from intsmooth.errors import InputError, ModelError
 from intsmooth.records import Graph
 
 FORMATS = (".tflite", ".onnx")  # beside the package's own, .h5
@@ -28,6 +28,15 @@ def load_model(path: str | pathlib.Path, **options) -> Graph:
 def convert_model(path: str | pathlib.Path, **options) -> Conversion:
     """The Conversion of a .tflite or .onnx file; of a model file (.h5) its graph, without origins."""
     path = pathlib.Path(path)
+    try:
+        return _convert(path, options)
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _convert(path: pathlib.Path, options: dict) -> Conversion:
     suffix = path.suffix.lower()
     if suffix == ".tflite":
         from intsmooth.convert import tflite

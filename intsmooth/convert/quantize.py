@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from intsmooth.certify import checked_integer
 from intsmooth.convert.bias_correction import correct_biases
 from intsmooth.convert.onnx import check_float, convert, input_mapping
 from intsmooth.convert.onnx_file import OnnxModel, read_bytes, read_model
@@ -116,7 +117,7 @@ def quantize(
     model = read_model(content)
     batch = check_float(model, mapping)
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_integer(seed, "seed", 0))
     noisy = _noisy(_checked(images, model, mapping), float(sigma * unit), rng)
     name = next(iter(model.inputs))
     names = tuple(output for node in model.nodes for output in node.outputs if output)
@@ -168,11 +169,20 @@ def _comparable(conversion: Conversion, reals: Mapping[str, np.ndarray]) -> Iter
             yield node.name, name, real.reshape(len(real), *graph.tensors[node.output].shape)
 
 
+def image_shape(source) -> tuple[int, ...]:
+    """(H, W, C), or another shape, of the images that an .onnx model's first input takes; () where it has none."""
+    return _image_shape(read_model(read_bytes(source)))
+
+
+def _image_shape(model: OnnxModel) -> tuple[int, ...]:
+    shape = next((shape for _, shape in model.inputs.values()), ())[1:]
+    return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)
+
+
 def _checked(images, model: OnnxModel, mapping: InputMapping) -> np.ndarray:
     """Images as (N, H, W, C) or (N, features) of int16 levels."""
     images = np.asarray(images)
-    shape = next(iter(model.inputs.values()))[1][1:]
-    wanted = (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)
+    wanted = _image_shape(model)
     if images.dtype.kind not in "iu" or images.ndim < 2 or len(images) < 1:
         raise InputError(f"calibration images are {images.dtype} of shape {images.shape}; required: integers in levels")
     if images.shape[1:] != wanted and (*images.shape[1:], 1) != wanted:

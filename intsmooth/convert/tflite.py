@@ -89,12 +89,12 @@ def _mapping(levels, input_scale) -> InputMapping:
     try:
         lowest, highest = (int(level) for level in levels)
         scale = None if input_scale is None else Fraction(input_scale)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         given = f"levels {levels!r}, input_scale {input_scale!r}"
         raise InputError(f"{given}: {error}; give two integers and a number") from None
-    if not -(2**15) <= lowest < highest < 2**15 or (scale is not None and scale <= 0):
+    if not -(2**15) <= lowest < highest < 2**15 or (scale is not None and not 1e-30 < scale < 1e30):
         given = f"levels {levels!r}, input_scale {input_scale!r}"
-        raise InputError(f"{given}; required: lowest < highest, both int16, and a positive scale")
+        raise InputError(f"{given}; required: lowest < highest, both int16, and a scale above 0 (1e-30 to 1e30)")
     return InputMapping((lowest, highest), scale)
 
 

@@ -98,7 +98,8 @@ def read_bytes(source):
             with open(path, "rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except (OSError, TypeError) as error:
-            raise InputError(f"cannot read {str(source)!r}: {error}; give the path of a .tflite file or its bytes") from None
+            found = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read {str(source)!r}: {found}; give the path of a model file or its bytes") from None
     if len(content) > MAX_FILE_BYTES:
         raise FormatError(f"the model is larger than {MAX_FILE_BYTES} bytes, the largest that is read")
     return content
