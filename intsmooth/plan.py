@@ -14,11 +14,14 @@ from intsmooth.kernels.isa import ISA
 from intsmooth.lowering import LOWERING
 from intsmooth.lowering.buffers import GUARD, Buffer, border_for, buffer_of, lifetimes, place
 from intsmooth.lowering.constants import ConstantBlob
+from intsmooth.lowering.convolution import skip_overhang
 from intsmooth.lowering.elementwise import target_fields
 from intsmooth.lowering.instructions import Instruction
 from intsmooth.lowering.movement import border
 from intsmooth.overflow import prove_no_overflow
 from intsmooth.records import Graph
+
+LARGEST_ARENA = 2**31 - 1  # bytes; addresses are int32
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,6 @@ def build_plan(graph: Graph) -> Plan:
     bounds = prove_no_overflow(graph)
     nodes = graph.nodes[:-1] if graph.nodes[-1].op == "argmax" else graph.nodes
     decided = graph.nodes[-1].inputs[0] if graph.nodes[-1].op == "argmax" else graph.output
-    if any(node.op == "argmax" for node in nodes):
-        raise UnsupportedError("argmax is supported as the last operator only")
     buffers, arena_size, borders_last = _place_buffers(graph, nodes)
 
     arena = np.zeros(arena_size, np.uint8)
@@ -102,7 +103,14 @@ def _place_buffers(graph, nodes):
         if node.op == "reshape" and not buffers[node.inputs[0]].dense and not buffers[node.output].dense:
             buffers[_between(node.output)] = replace(buffers[node.output], border=(0, 0, 0, 0))
             spans[_between(node.output)] = spans[node.output][:1] * 2
-    return place(buffers, spans)
+    overhangs = [
+        skip_overhang(node, buffers[node.inputs[1]], buffers[node.output]) for node in nodes if node.op == "conv2d_add"
+    ]
+    before, after = (max(reach) for reach in zip(*overhangs, strict=True)) if overhangs else (0, 0)
+    placed, size, borders_last = place(buffers, spans, before, after)
+    if size > LARGEST_ARENA:
+        raise UnsupportedError(f"the activations take {size} bytes, the engine's addresses reach {LARGEST_ARENA}")
+    return placed, size, borders_last
 
 
 def _write(arena: np.ndarray, buffer: Buffer, value: np.ndarray) -> None:

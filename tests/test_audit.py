@@ -16,10 +16,11 @@ from audit_models import IDENTITY, SEED, finding_of, lookup_model  # noqa: E402
 
 from intsmooth import audit as audit_package  # noqa: E402
 from intsmooth import cli, h5file  # noqa: E402
-from intsmooth.audit import audit, noise, overflow, selftest  # noqa: E402
+from intsmooth.audit import audit, equality, noise, overflow, selftest  # noqa: E402
 from intsmooth.audit.finding import Finding, Report  # noqa: E402
 from intsmooth.audit.intervals import propagate  # noqa: E402
-from intsmooth.errors import InputError, IntsmoothError  # noqa: E402
+from intsmooth.engine import Engine  # noqa: E402
+from intsmooth.errors import InputError, IntsmoothError, ResourceError  # noqa: E402
 from intsmooth.graph import build_graph  # noqa: E402
 from intsmooth.noise.law import noise_table  # noqa: E402
 from intsmooth.overflow import accumulator_bounds  # noqa: E402
@@ -217,3 +218,31 @@ def test_every_shipped_model_passes_with_every_set_of_kernels(isa, tmp_path):
         assert read["passed"] and read["kernels"] == isa
         functions = next(finding for finding in read["findings"] if finding["name"] == "code")["details"]["functions"]
         assert len(functions) >= 6 and all(f["machine_instructions"] > 20 for f in functions)
+
+
+def test_a_node_that_reads_a_tensor_twice_is_compared_with_what_it_reads():
+    constants = {"multiplier": np.full(3, 2**30, np.int32), "shift": np.zeros(3, np.int32)}
+    nodes = [
+        Node("input", "input_requantize", ("levels",), "x", {}, IDENTITY),
+        Node("twice", "add", ("x", "x"), "y", {"clamp": (-128, 127), "left_shift": 4}, constants),
+    ]
+    tensors = [Tensor("levels", (4, 4, 2), "int16"), Tensor("x", (4, 4, 2)), Tensor("y", (4, 4, 2))]
+    graph = build_graph(nodes, tensors, "levels", "y", (0, 15), 15, [str(k) for k in range(32)])
+    problems = []
+    assert equality._compare_layer(Engine(graph, threads=1), graph.nodes[1], np.random.default_rng(0), problems) and not problems
+
+
+def test_without_numba_nothing_is_raised_and_nothing_passes(monkeypatch):
+    def missing(*_, **__):
+        raise ResourceError("the compiled engine needs numba")
+
+    monkeypatch.setattr("intsmooth.engine.Engine.__init__", missing)
+    report = audit(lookup_model(), Fraction(1, 4), seed=SEED)
+    assert not report.passed and [f.passed for f in report.findings].count(False) >= 6
+    assert "needs numba" in report.text()
+    assert not selftest._kernels(SEED).passed
+
+
+def test_checks_that_could_not_be_made_are_no_pass():
+    nothing = Finding("dynamic", "claim", None, "not here")
+    assert not Report({}, [nothing]).passed and Report({}, [nothing, Finding("noise", "c", True, "s")]).passed

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from intsmooth.engine import Engine
 from intsmooth.graph import build_graph
+from intsmooth.kernels import instruction
+from intsmooth.plan import build_plan
 from intsmooth.records import Node, Tensor
 
 INT8_EDGES = np.array([-128, -127, -1, 0, 1, 126, 127], np.int16)
@@ -79,6 +81,47 @@ def test_conv2d(data, seed, height, width, groups, depth, per_group, clamp, zero
         constants["skip_multiplier"] = factors
     check((height, width, channels), zero, [Node("conv", op, inputs, "y", attributes, constants)],
           {"y": Tensor("y", (*extent, outputs), "int8", zero_out)}, rng)
+
+
+def residual(rng, skip_channels, outputs, depth, offset, kernel=(1, 1), stride=(1, 1), skip_stride=(1, 1)):
+    """Attributes and constants of a conv2d_add."""
+    factors = np.zeros(outputs, np.int32)
+    factors[offset:offset + skip_channels] = rng.choice([1, 50, 3000, 32767], skip_channels)
+    constants = {"weights": rng.integers(-128, 128, (outputs, *kernel, depth)).astype(np.int8), "skip_multiplier": factors,
+                 "bias": rng.integers(-30000, 30000, outputs).astype(np.int32), **parameters(rng, outputs)}
+    attributes = {"stride": stride, "dilation": (1, 1), "padding": (0, 0, 0, 0), "groups": 1, "clamp": (-128, 127),
+                  "skip_stride": skip_stride, "skip_offset": offset}
+    return attributes, constants
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), height=st.integers(2, 7), width=st.integers(2, 9), cut=st.sampled_from([(0, 1), (1, 0), (1, 1)]),
+       channels=st.sampled_from([1, 4, 16, 17]), more=st.integers(0, 20), zero=zero_points, zero_out=zero_points)
+def test_a_skip_that_is_larger_than_the_output(seed, height, width, cut, channels, more, zero, zero_out):
+    """A pointwise convolution reads its pixels as one row only where those of the skip lie alike."""
+    rng = np.random.default_rng(seed)
+    small = (height - cut[0], width - cut[1])
+    pool = {"kernel": (1 + cut[0], 1 + cut[1]), "stride": (1, 1), "padding": (0, 0, 0, 0), "clamp": (-128, 127)}
+    nodes = [Node("pool", "max_pool2d", ("x",), "p", pool),
+             Node("conv", "conv2d_add", ("p", "x"), "y", *residual(rng, channels, channels + more, channels, more))]
+    check((height, width, channels), zero, nodes, {"p": Tensor("p", (*small, channels), "int8", zero),
+                                                   "y": Tensor("y", (*small, channels + more), "int8", zero_out)}, rng)
+
+
+@pytest.mark.parametrize(("channels", "outputs", "offset"), [(4, 70, 66), (320, 640, 160), (4, 60_004, 60_000), (4, 5000, 0)])
+def test_a_skip_is_read_inside_the_arena(channels, outputs, offset):
+    """For channels to which nothing is added, too: lanes are loaded before their factor of 0 is known."""
+    rng = np.random.default_rng(3)
+    node = Node("conv", "conv2d_add", ("x", "x"), "y", *residual(rng, channels, outputs, channels, offset))
+    tensors = {"y": Tensor("y", (1, 1, outputs), "int8", 5)}
+    check((1, 1, channels), -5, [node], tensors, rng)
+    first = Node("input", "input_requantize", ("image",), "x", {}, IDENTITY)
+    named = {"image": Tensor("image", (1, 1, channels), "int16"), "x": Tensor("x", (1, 1, channels), "int8", -5), **tensors}
+    plan = build_plan(build_graph([first, node], named.values(), input="image", output="y", levels=(0, 255), unit=255,
+                                  classes=tuple(map(str, range(outputs)))))
+    for row in plan.table[plan.spans["conv"][0]:plan.spans["conv"][1]]:
+        assert row[instruction.SECOND] >= 0
+        assert row[instruction.SECOND] + -(-row[instruction.CHANNELS] // 32) * 32 <= len(plan.arena)
 
 
 @settings(max_examples=15, deadline=None)
@@ -200,6 +243,27 @@ def test_softmax(seed, classes, shift, diff_min):
     diff_min = max(diff_min, -(2**31 - 1 >> shift))
     nodes = [Node("softmax", "softmax", ("x",), "y", {"diff_min": diff_min}, parameters(rng, 1, shift, shift))]
     check((2, classes), 0, nodes, {"y": Tensor("y", (2, classes), "int8", -128)}, rng, samples=5)
+
+
+@pytest.mark.parametrize("classes", [255, 511, 512, 513, 600, 1000, 2048, 4095])
+def test_softmax_of_many_classes_alike(classes):
+    """From 512 on nothing is left of a class's share in 256 steps."""
+    rng = np.random.default_rng(classes)
+    constants = {"multiplier": np.array([2**30], np.int32), "shift": np.array([20], np.int32)}
+    nodes = [Node("softmax", "softmax", ("x",), "y", {"diff_min": -248}, constants)]
+
+    def differ(levels):
+        first = Node("input", "input_requantize", ("image",), "x", {}, IDENTITY)
+        named = [Tensor("image", (classes,), "int16"), Tensor("x", (classes,)), Tensor("y", (classes,), "int8", -128)]
+        graph = build_graph([first, *nodes], named, input="image", output="y", levels=(0, 255), unit=255,
+                            classes=tuple(map(str, range(classes))))
+        fast, slow = (Engine(graph, backend).forward(levels) for backend in ("numba", "numpy"))
+        np.testing.assert_array_equal(fast, slow)
+
+    levels = np.full((4, classes), 100, np.int16)
+    levels[1, 0], levels[2, ::2] = -128, 99
+    levels[3] = rng.integers(98, 101, classes)
+    differ(levels)
 
 
 def test_moves():

@@ -25,8 +25,11 @@ from intsmooth.certify import certificate_from_counts, prediction_from_counts
 from intsmooth.datasets.arrays import open_arrays
 from intsmooth.datasets.base import Dataset
 from intsmooth.engine import MAX_THREADS, Engine
-from intsmooth.errors import DataError, InputError, ResultsError
+from intsmooth.errors import DataError, InputError, ResultsError, UnsupportedError
+from intsmooth.graph import build_graph
 from intsmooth.h5file import load
+from intsmooth.plan import build_plan
+from intsmooth.records import Node, Tensor
 from intsmooth.report import format_summary, summarize
 from intsmooth.results import read_results
 from intsmooth.run import certify_dataset
@@ -301,3 +304,22 @@ def test_the_package_has_nothing_that_runs_or_fetches_what_a_file_says():
     assert all(named.get("weights_only") is True for _, name, named in calls if name == "torch.load")
     fetching = ("urlopen", "urlretrieve", "requests.get", "HTTPSConnection", "HTTPConnection", "create_connection")
     assert {path for path, name, _ in calls if name.endswith(fetching)} <= {"datasets/download.py"}
+
+
+def test_a_small_model_that_asks_for_a_huge_arena_is_refused_before_it_is_made():
+    """14 kB of constants, and borders of 4 GB: a window far outside of an image of one pixel."""
+    weights = np.ones((2, 1, 1024), np.int8)
+    constants = {"weights": weights, "bias": np.zeros(1024, np.int32)}
+    constants |= {"multiplier": np.full(1024, 2**30, np.int32), "shift": np.zeros(1024, np.int32)}
+    attributes = {"stride": (1024, 1024), "dilation": (1024, 1), "padding": (1024,) * 4, "clamp": (-128, 127)}
+    identity = {"multiplier": np.array([2**30], np.int32), "shift": np.array([1], np.int32)}
+    nodes = [
+        Node("in", "input_requantize", ("levels",), "x", {}, identity),
+        Node("far", "depthwise_conv2d", ("x",), "y", attributes, constants),
+    ]
+    extent = (1 + 2048 - 1025) // 1024 + 1, (1 + 2048 - 1) // 1024 + 1
+    shape = (*extent, 1024)
+    tensors = [Tensor("levels", (1, 1, 1024), "int16"), Tensor("x", (1, 1, 1024)), Tensor("y", shape)]
+    graph = build_graph(nodes, tensors, "levels", "y", (0, 255), 255, [str(k) for k in range(int(np.prod(shape)))])
+    with pytest.raises(UnsupportedError, match="the engine's addresses reach"):
+        build_plan(graph)

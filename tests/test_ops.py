@@ -126,6 +126,18 @@ def test_wrong_number_of_inputs(op):
 # Shape rules.
 
 
+def test_the_largest_zero_point_of_a_byte_is_in_the_bound():
+    """The kernels add it to q + 128's result in 32 bits: 255 where the model's own is 127."""
+    constants = {"weights": np.zeros((1, 1), np.int8), "multiplier": models.int32(2**31 - 1), "shift": models.int32(0)}
+    x = (Tensor("x", (1,), "int8", -128),)
+
+    def bound(bias):
+        node = Node("n", "fully_connected", (), "y", {}, {**constants, "bias": models.int32(bias)})
+        return int(OPERATORS[node.op].accumulator_bound(node, x)[0])
+
+    assert bound(2**31 - 256) <= 2**31 - 1 < bound(2**31 - 128)
+
+
 @pytest.mark.parametrize("name", models.ALL)
 def test_declared_shapes_are_those_of_the_naive_twins(name):
     graph = models.ALL[name](np.random.default_rng(5))
@@ -225,8 +237,8 @@ def int32_values(terms, multiplier, shift):
         yield sum(chosen)
     for chosen in itertools.product(*terms):
         yield sum(chosen) << max(shift, 0)
-        yield mbqm(sum(chosen), multiplier, shift) - 128
-        yield mbqm(sum(chosen), multiplier, shift) + 127
+        yield mbqm(sum(chosen), multiplier, shift) - 255  # the sides are not told apart
+        yield mbqm(sum(chosen), multiplier, shift) + 255  # the largest zero point of a byte
 
 
 @settings(max_examples=300, deadline=None)
@@ -294,7 +306,7 @@ def test_bound_of_elementwise_operators_holds_for_all_pairs_of_inputs(op, za, zb
         else:
             value, last = (x * y if op == "mul" else x), 0
         result = mbqm(value, multiplier[last], shift[last])
-        met += [value, value << max(shift[last], 0), result + 127, result - 128]
+        met += [value, value << max(shift[last], 0), result + 255, result - 255]
     assert max(map(abs, met)) <= bound
     if op in ("mul", "requantize"):
         assert bound <= max(map(abs, met)) + 2

@@ -22,7 +22,7 @@ import numpy as np
 from intsmooth import __version__
 from intsmooth.audit.finding import Finding, Report
 from intsmooth.certificate_table import CertificateTable
-from intsmooth.errors import InputError, ModelError
+from intsmooth.errors import InputError, ModelError, ResourceError
 from intsmooth.noise.law import noise_table
 from intsmooth.noise.stream import new_seed
 from intsmooth.records import Graph
@@ -111,7 +111,7 @@ def _findings(graph: Graph, images: np.ndarray, table, seed: bytes, rng, certifi
     try:
         engine = Engine(graph, threads=1)
         warm_up(engine, images[0], table)
-    except (ModelError, ImportError) as error:
+    except (ModelError, ImportError, ResourceError) as error:
         others = [name for name in CHECKS if name != "overflow"]
         return [
             overflow,

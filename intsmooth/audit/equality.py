@@ -82,20 +82,21 @@ def _compare_network(engine: Engine, levels: np.ndarray, problems: list[str]) ->
 
 def _compare_layer(engine: Engine, node: Node, rng, problems: list[str]) -> int:
     graph = engine.graph
-    tensors = [graph.tensors[name] for name in node.inputs]
-    wide = tensors[0].dtype == "int16"
-    batches = []
-    for tensor in tensors:
+    wide = graph.tensors[node.inputs[0]].dtype == "int16"
+    by_name = {}  # a node may read a tensor twice
+    for name in node.inputs:
+        tensor = graph.tensors[name]
         info = np.iinfo(np.int16 if wide else np.int8)
         values = [rng.integers(info.min, info.max + 1, (2, *tensor.shape))]
         values += [np.full((1, *tensor.shape), edge) for edge in (info.min, info.max, tensor.zero_point)]
         if not wide:
             values.append(rng.choice(INT8_EDGES, (1, *tensor.shape)))
-        batches.append(np.concatenate(values).astype(info.dtype))
-    for name, batch in zip(node.inputs, batches, strict=True):  # constants keep their values
+        by_name[name] = np.concatenate(values).astype(info.dtype)
+    for name, batch in by_name.items():  # constants keep their values
         source = next((other for other in graph.nodes if other.output == name and other.op == "constant"), None)
         if source is not None:
             batch[...] = source.constants["value"]
+    batches = [by_name[name] for name in node.inputs]
     expected = reference.TWINS[node.op](graph, node, *batches)
     for sample in range(len(expected)):
         found = run_layer(engine, node, [batch[sample] for batch in batches])

@@ -54,7 +54,8 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether no check failed and at least one was made."""
-        return bool(self.findings) and all(finding.passed is not False for finding in self.findings)
+        verdicts = [finding.passed for finding in self.findings]
+        return True in verdicts and False not in verdicts
 
     def text(self, what: str = "audit") -> str:
         """For people: a paragraph per finding; `what` begins the verdict in the last line."""

@@ -15,6 +15,7 @@ from intsmooth.fixedpoint import multiply_by_quantized_multiplier
 from intsmooth.records import Graph
 
 INT16 = (-(2**15), 2**15 - 1)
+_LARGEST_ZERO = 255  # zero points are added to bytes, q + 128
 _FITS = 2**31  # magnitudes from here on do not fit int32; they are reported, and not rescaled any further
 
 
@@ -85,7 +86,7 @@ def _rescale(interval: Interval, multiplier, shift) -> tuple[Interval, np.ndarra
     safe = interval.clamped(-limit, limit)
     ends = [multiply_by_quantized_multiplier(end, multiplier, shift).astype(np.int64) for end in (safe.low, safe.high)]
     result = Interval(*ends)
-    return result, np.maximum(wide, result.magnitude() + 128)
+    return result, np.maximum(wide, result.magnitude() + _LARGEST_ZERO)
 
 
 def _finish(graph, node, total: Interval, multiplier, shift, partial=0) -> Step:

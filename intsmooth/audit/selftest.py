@@ -13,7 +13,7 @@ import numpy as np
 
 from intsmooth.audit.finding import Finding, Report
 from intsmooth.certify import certificate_from_counts
-from intsmooth.errors import IntsmoothError
+from intsmooth.errors import IntsmoothError, ResourceError
 from intsmooth.graph import build_graph
 from intsmooth.noise import selftest as noise_selftest
 from intsmooth.noise.law import NoiseTable, noise_table
@@ -83,7 +83,7 @@ def _kernels(seed: bytes) -> Finding:
     graph = small_network()
     try:
         engine = Engine(graph, threads=1)
-    except ImportError as error:
+    except (ImportError, ResourceError) as error:
         return Finding("kernels", "the compiled kernels equal their twins", False, "see below", [str(error)])
     rng = np.random.default_rng(np.frombuffer(seed, np.uint32))
     images = rng.integers(0, 256, (2, *graph.input_shape))

@@ -109,6 +109,7 @@ def softmax(code, levels, arena, scratch, blob):
                 byte = np.int32(0)
                 if np.int32(arena[source + channel]) - highest >= code[A2]:
                     product = saturating_rounding_doubling_high_mul(scale, scratch[channel])
-                    byte = min(max(rounding_divide_by_power_of_two(product, shift), np.int32(0)), np.int32(255))
+                    if shift < 32:  # beyond, with 512 classes alike, nothing is left of a product below 2^31
+                        byte = min(max(rounding_divide_by_power_of_two(product, shift), np.int32(0)), np.int32(255))
                 arena[target + channel] = np.uint8(byte)
 

@@ -91,8 +91,12 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def place(buffers: Mapping[str, Buffer], spans: Mapping[str, tuple[int, int]]) -> tuple[dict[str, Buffer], int, bool]:
+def place(
+    buffers: Mapping[str, Buffer], spans: Mapping[str, tuple[int, int]], before: int = 0, after: int = 0
+) -> tuple[dict[str, Buffer], int, bool]:
     """Assign offsets. Returns the placed buffers, the arena's size in bytes, and whether borders are never overwritten.
+
+    before, after: bytes that some instruction reads beyond the first and the last buffer, more than the guards' own.
 
     Small networks: tensors of one geometry share slots, slots never overlap. Large ones: first fit by size among the
     tensors alive at the same time, borders written again for every sample.
@@ -102,23 +106,25 @@ def place(buffers: Mapping[str, Buffer], spans: Mapping[str, tuple[int, int]]) -
         geometries.setdefault(buffer, []).append(name)
     slots = [slot for names in geometries.values() for slot in _share_slots(names, spans)]
     total = sum(_aligned(buffers[slot[0]].size) for slot in slots)
-    placed, start = {}, GUARD
+    first = GUARD + _aligned(before)
+    last = GUARD + _aligned(after)
+    placed, start = {}, first
     if total <= ROOMY:
         for slot in slots:
             for name in slot:
                 placed[name] = replace(buffers[name], offset=start + buffers[name].head)
             start += _aligned(buffers[slot[0]].size)
-        return placed, start + GUARD, True
+        return placed, start + last, True
     taken: list[tuple[int, int, str]] = []  # start, stop, tensor
     for name in sorted(buffers, key=lambda name: (-buffers[name].size, name)):
-        size, at = _aligned(buffers[name].size), GUARD
+        size, at = _aligned(buffers[name].size), first
         for begin, stop, other in sorted(taken):
             alive_together = spans[other][0] <= spans[name][1] and spans[name][0] <= spans[other][1]
             if alive_together and begin < at + size and at < stop:
                 at = stop
         taken.append((at, at + size, name))
         placed[name] = replace(buffers[name], offset=at + buffers[name].head)
-    return placed, max(stop for _, stop, _ in taken) + GUARD, False
+    return placed, max(stop for _, stop, _ in taken) + last, False
 
 
 def border_for(node: Node, source: Buffer, output: Buffer) -> tuple[int, int, int, int]:

@@ -124,7 +124,7 @@ def _grouped(node, inputs, target, blob, weights, groups) -> list[Instruction]:
     bias = _folded_bias(node, source, weights.reshape(outputs, -1), inputs[1] if skip else None)
     extent, row_step = (target.rows, target.columns), source.row * stride[0]
     pointwise = (height, width) == (1, 1) and tuple(stride) == (1, 1) and source.dense and target.dense
-    if pointwise and (skip is None or (inputs[1].dense and tuple(node.attributes["skip_stride"]) == (1, 1))):
+    if pointwise and (skip is None or _same_pixels(node, inputs[1], target)):
         extent = (1, target.rows * target.columns)  # one long row of pixels: fewer, fuller tiles
     start = source.offset - padding[0] * source.row - padding[2] * source.pixel
     result, per_group = [], outputs // groups
@@ -134,6 +134,18 @@ def _grouped(node, inputs, target, blob, weights, groups) -> list[Instruction]:
         result += _emit(node, blob, source, target, shaped[first:last], segments, bias, skip_multiplier, skip, (first, last),
                         extent, steps)
     return result
+
+
+def _same_pixels(node: Node, skip: Buffer, target: Buffer) -> bool:
+    """Whether the skip's pixels lie one behind the other like the target's, so that both can be read as one row."""
+    step_by_step = tuple(node.attributes["skip_stride"]) == (1, 1)
+    return step_by_step and skip.dense and (skip.rows, skip.columns) == (target.rows, target.columns)
+
+
+def skip_overhang(node: Node, skip: Buffer, target: Buffer) -> tuple[int, int]:
+    """Bytes before and after the skip's buffer that conv2d_add reads, for channels to which it adds nothing."""
+    offset, lanes = node.attributes["skip_offset"], -(-target.channels // (2 * LANES)) * 2 * LANES
+    return offset, max(lanes - offset - skip.channels, 0)
 
 
 def fully_connected(node: Node, inputs: list[Buffer], target: Buffer, blob: ConstantBlob) -> list[Instruction]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from intsmooth.errors import UnsupportedError
-from intsmooth.kernels.instruction import OPERATION, WIDTH
+from intsmooth.kernels.instruction import OPERATION, SECOND, SOURCE, TARGET, WIDTH
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Instruction:
         row[OPERATION] = operations.index(self.operation)
         for column, value in self.fields.items():
             row[column] = value
+        assert min(row[SOURCE], row[SECOND], row[TARGET]) >= 0, "an instruction begins before the arena"
         largest = int(np.abs(row).max())
         if largest > 2**31 - 1:
             raise UnsupportedError(f"the model needs an address of {largest} bytes; the engine's limit is 2^31 - 1")

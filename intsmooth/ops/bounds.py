@@ -10,6 +10,7 @@ import numpy as np
 from intsmooth.ops.operator import INT8
 from intsmooth.records import Node, Tensor
 
+LARGEST_ZERO = 255  # the kernels keep q + 128 in a byte, and so add zero points of 0..255
 _CAP = 1 << 31  # a magnitude from here on is refused; capping it keeps the 64-bit products below exact
 
 
@@ -45,7 +46,7 @@ def requantized(magnitude: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
 def rescaling_bound(magnitude: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """The largest magnitude met in requantizing |x| <= magnitude: x * 2^max(shift, 0), and result plus zero point."""
     wide = np.minimum(np.asarray(magnitude, np.int64), _CAP) << np.maximum(shift, 0).astype(np.int64)
-    return np.maximum(wide, requantized(magnitude, multiplier, shift) - INT8[0])
+    return np.maximum(wide, requantized(magnitude, multiplier, shift) + LARGEST_ZERO)
 
 
 def accumulation_bound(
