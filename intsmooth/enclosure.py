@@ -80,6 +80,11 @@ def exact_fraction(value: object, name: str) -> Fraction:
         raise InputError(f"{name} is {value!r}; a number is required, such as 0.25, '0.25' or Fraction(1, 4)")
     if isinstance(value, Rational):  # int, Fraction and NumPy's integers
         return Fraction(int(value.numerator), int(value.denominator))
+    return _fraction_of_text(value, name)
+
+
+def _fraction_of_text(value: object, name: str) -> Fraction:
+    """Of a text, or of a float or Decimal as it is printed; apart, so that integers meet no float on their way."""
     if isinstance(value, Decimal):
         value = str(value)
     try:

@@ -104,10 +104,14 @@ def plan_table(
         if getattr(table, name) != value
     ]
     if table.tv < tv:
-        differing.append(f"its tv {float(table.tv):.3g} is less than the sampler's, {float(tv):.3g}")
+        differing.append(_less(table.tv, tv))
     if differing:
         raise InputError(f"the certificate table is for another setting: {'; '.join(differing)}. Make one that fits")
     return TablePlan(table)
+
+
+def _less(stated: Fraction, sampled: Fraction) -> str:
+    return f"its tv {float(stated):.3g} is less than the sampler's, {float(sampled):.3g}"
 
 
 def _text(value) -> str:

@@ -1,6 +1,7 @@
 """The audit of certificates by table: what it finds, and that it finds floats and wrong entries where they are planted."""
 
 import dataclasses
+import math
 import types
 from decimal import Decimal
 
@@ -98,3 +99,15 @@ def test_the_watch_gives_back_what_it_watches():
     with pytest.raises(KeyError):
         watched(lambda: {}["nothing"])
     assert any("its result" in place for place in watched(lambda: 0.5)[1])
+
+
+@pytest.mark.parametrize(
+    ("detour", "found"),
+    [(lambda hits: int(math.sqrt(hits**2)), "the name sqrt"), (lambda hits: int(float(hits)), "the name float"),
+     (lambda hits: int(hits * (hits + 1) ** -(hits + 1)) + hits, "a power"), (lambda hits: int(np.mean([hits])), "the name mean")],
+)  # fmt: skip
+def test_a_float_that_is_never_kept_is_found(smooth, image, table, monkeypatch, detour, found):
+    right, hidden = CertificateTable.decide, planted(detour)
+    monkeypatch.setattr(CertificateTable, "decide", lambda self, hits, top: right(self, hidden(hits), top))
+    finding = check_certificate(smooth, image, table)
+    assert not finding.passed and found in "\n".join(finding.problems)

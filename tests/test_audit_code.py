@@ -15,7 +15,7 @@ import models  # noqa: E402
 from llvmlite import binding  # noqa: E402
 
 from intsmooth.audit import code, llvm_ir, x86_names  # noqa: E402
-from intsmooth.audit.machine_code import reach, reach_all  # noqa: E402
+from intsmooth.audit.machine_code import dead_ends, reach, reach_all  # noqa: E402
 from intsmooth.audit.x86 import decode  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.kernels import network, sampler, table, votes  # noqa: E402
@@ -236,6 +236,19 @@ def test_control_flow_is_followed_from_bytes():
     assert [i.name for i in reach(0, read=read).values()] == ["xor", "je", "jmp", "call", "ret"]
     assert [i.name for i in reach_all([0], (), read)[14].values()] == ["ud2"]
     assert [i.name for i in reach(0, boundaries={6}, read=read).values()] == ["xor", "je", "jmp"]
+
+
+def test_a_jump_that_cannot_be_followed_is_said():
+    """jmp rax hides what comes after it, unless rax has just been loaded; so does a function without an end."""
+    hidden, loaded, earlier = (
+        reach(0, read=dict(enumerate(bytes.fromhex(code))).__getitem__)
+        for code in ("ffe0" + "d9e8c3", "48b80c00000000000000" + "ffe0", "48b80c00000000000000" + "31c0" + "ffe0")
+    )
+    assert dead_ends(loaded) == []
+    for function, offset in ((hidden, "0x0"), (earlier, "0xc")):
+        assert dead_ends(function) == [f"offset {offset}: a jump to where a register says"]
+    endless = reach(0, read=lambda address: 0x90)
+    assert "more than 100000 instructions" in dead_ends(endless)[0]
 
 
 def test_a_function_without_a_name_is_read_too():

@@ -1,7 +1,8 @@
 """The integer-only certificate: from an image to its budget by table, no Python value is a float and none can be made.
 
 A trace function looks at every variable and result of every Python function that runs, and at the byte code of these
-functions: a true division or a floating-point constant in it is reported even if it was not reached. What is compiled is
+functions: a true division, a power, a floating-point constant or the name of a function that gives floats is reported even
+if it was not reached. What is compiled is
 the matter of the checks `code` and `dynamic`.
 """
 
@@ -24,6 +25,16 @@ from intsmooth.smooth import Smooth
 
 CLAIM = "from counts to budget, a certificate by table is integers only, and its entries are what they have to be"
 _N, _ENTRIES = 200, 40  # of the table that is made where none is given; entries that are derived again
+_MAKERS = frozenset(  # names of what gives a float, though it may never be kept in a variable
+    "float complex float16 float32 float64 longdouble Decimal sqrt cbrt exp exp2 expm1 log log2 log10 log1p sin cos tan tanh "
+    "erf gamma lgamma hypot fsum ldexp frexp truediv true_divide divide mean average std var median linspace random ppf cdf "
+    "norm time monotonic perf_counter".split()
+)
+_DIVISION, _POWER = "a true division", "a power, which is a float where the exponent is negative,"
+_OPERATIONS = {  # until Python 3.10 by name, from 3.11 on by symbol
+    "/": _DIVISION, "BINARY_TRUE_DIVIDE": _DIVISION, "INPLACE_TRUE_DIVIDE": _DIVISION,
+    "**": _POWER, "BINARY_POWER": _POWER, "INPLACE_POWER": _POWER,
+}  # fmt: skip
 _DEPTH = 2  # how deep containers are looked into
 
 
@@ -113,10 +124,13 @@ def is_float(value: Any, depth: int = _DEPTH) -> bool:
 
 
 def float_operations(code: CodeType) -> list[str]:
-    """True divisions and floating-point constants in a function's byte code."""
+    """True divisions, powers, floating-point constants and names of functions that give floats, in a function's byte code."""
     found = [f"the constant {constant!r}" for constant in code.co_consts if is_float(constant)]
+    found += [f"the name {name}" for name in code.co_names if name in _MAKERS]
     for instruction in dis.get_instructions(code):
-        divides = instruction.opname in ("BINARY_TRUE_DIVIDE", "INPLACE_TRUE_DIVIDE")
-        if divides or (instruction.opname == "BINARY_OP" and instruction.argrepr in ("/", "/=")):
-            found.append(f"a true division at byte {instruction.offset}")
+        what = _OPERATIONS.get(instruction.opname)
+        if instruction.opname == "BINARY_OP":
+            what = _OPERATIONS.get(instruction.argrepr.rstrip("="))
+        if what:
+            found.append(f"{what} at byte {instruction.offset}")
     return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from intsmooth.audit.finding import Finding
 from intsmooth.audit.llvm_ir import helper_reason, scan_module, short_name
-from intsmooth.audit.machine_code import executable_ranges, reach_all
+from intsmooth.audit.machine_code import dead_ends, executable_ranges, reach_all
 from intsmooth.audit.x86_names import FLOAT_NAMED
 
 CLAIM = (
@@ -103,6 +103,7 @@ def _scan_function(label, compiled, module, from_python, functions, code_at) -> 
     helper_addresses = _helper_addresses(scan.helpers)
     for entry, instructions in reached.items():
         where = f"machine code of {scan.name}, {short_name(functions.get(entry, f'function at {entry:#x}'))}"
+        scan.problems += [f"{where}, {problem}" for problem in dead_ends(instructions)]
         for instruction in instructions.values():
             scan.mnemonics[instruction.name or "?"] += 1
             scan.machine_bytes += instruction.length

@@ -81,6 +81,24 @@ def _reach_all(entries, functions, read) -> dict[int, dict[int, Instruction]]:
     return found
 
 
+def dead_ends(function: dict[int, Instruction]) -> list[str]:
+    """Where `reach` had to stop, so that code may follow which was not read.
+
+    A jump through a register ends the function; it is a call of what follows where the register has just been loaded with a
+    constant, which `reach_all` follows or the caller knows.
+    """
+    problems, before = [], None
+    for instruction in function.values():
+        if instruction.flow == "indirect-jump":
+            loaded = before is not None and before.constant is not None
+            if not loaded or before.address + before.length != instruction.address:
+                problems.append(f"offset {instruction.address - min(function):#x}: a jump to where a register says")
+        before = instruction
+    if len(function) >= _LIMIT:
+        problems.append(f"more than {_LIMIT} instructions, of which the rest was not read")
+    return problems
+
+
 class CodeRanges(NamedTuple):
     """Address ranges of this process that hold code: compiled here (backed by no file), and out of libraries."""
 
