@@ -241,6 +241,12 @@ def question(effort: Effort, cifar10=None, count=2000) -> Report:
     return report
 
 
+def _given(options: argparse.Namespace) -> str:
+    """The options that the figures depend on, for the head of the results."""
+    images = f" --cifar10 FOLDER --images {options.images}" if options.cifar10 else ""
+    return f"{images} --rounds {options.rounds} --seconds {options.seconds:g}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cifar10", type=pathlib.Path, help="folder with the binary training batches")
@@ -253,7 +259,7 @@ def main() -> None:
     report = question(Effort(options.rounds, options.seconds), options.cifar10, options.images)
     table = ["| machine | |", "| :-- | :-- |", *(f"| {name} | {value} |" for name, value in facts.items())]
     minutes = (time.monotonic() - start) / 60
-    head = f"Written by `python bench/importers.py`, one thread each, in {minutes:.1f} minutes."
+    head = f"Written by `python bench/importers.py{_given(options)}`, one thread each, in {minutes:.1f} minutes."
     if float(facts["load"]) > 0.5:
         head += f" **Other programs were running (load average {facts['load']}): the speeds are unreliable.**"
     text = "\n\n".join(["# Imported models", head, "\n".join(table), *report.blocks]) + "\n"

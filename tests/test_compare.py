@@ -80,6 +80,20 @@ def test_tensors_of_different_graphs_are_paired_by_operator_and_shape():
     assert pairs(a, a) == [(node.output, node.output) for node in a.nodes]
 
 
+def test_outputs_of_other_shapes_are_no_agreement(folder, capsys):
+    """The same names or others: what could not be compared is said, and is a difference."""
+    a = h5file.load("a.h5")
+    last = a.nodes[-1]
+    fewer = {name: array[:2] for name, array in last.constants.items()}
+    nodes = [*a.nodes[:-1], last.__class__(last.name, last.op, last.inputs, last.output, last.attributes, fewer)]
+    tensors = [t.__class__(**{**t.__dict__, "shape": (2,)}) if name == a.output else t for name, t in a.tensors.items()]
+    b = build_graph(nodes=nodes, tensors=tensors, **parts(a) | {"classes": ("0", "1")})
+    h5file.save(b, folder / "fewer.h5")
+    code, out, _ = run(capsys, "compare a.h5 fewer.h5 --data data.npz")
+    assert code == 1 and "the outputs could not be compared: they have shapes (10,) and (2,)" in out
+    assert "no difference" not in out and "same class" not in out
+
+
 def test_differences_are_counted_without_wrapping():
     a, b = {"x": np.array([[-128, 127, 5]], np.int8)}, {"y": np.array([[127, 127, 4]], np.int8)}
     assert differences([("x", "y"), ("x", "z")], a, b) == [Difference("x", "y", 3, 2, 255)]

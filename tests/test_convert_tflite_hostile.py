@@ -267,3 +267,12 @@ def test_missing_packages(monkeypatch):
     monkeypatch.setitem(sys.modules, "tflite", None)
     with pytest.raises(MissingExtraError, match=r"intsmooth\[tflite\]"):
         tflite.load(small_network())
+
+
+@pytest.mark.parametrize("code", ["LOGISTIC", "TANH"])
+def test_scales_that_tflite_cannot_shift_are_refused(code):
+    scale, zero_point = {"LOGISTIC": (1 / 256, -128), "TANH": (1 / 128, 0)}[code]
+    one = OneOperator((1, 4), scale=1e-9)
+    one.y(code, [one.x], (1, 4), scale=scale, zero_point=zero_point)
+    with pytest.raises(UnsupportedError, match="too small for the shift"):
+        tflite.load(one.build())

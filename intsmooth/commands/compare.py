@@ -56,11 +56,21 @@ def run(arguments: argparse.Namespace) -> int:
     if missing:
         print(f"{missing} of the {len(a.graph.nodes)} tensors of A have no counterpart that could be read in B")
     first = next((row for row in rows if row.differing), None)
-    print(f"\nfirst difference: {first.name}" if first else "\nno difference")
-    if a.graph.output in left and b.graph.output in right:
+    compared = any(row.name == a.graph.output for row in rows)
+    print(f"\nfirst difference: {first.name}" if first else "\nno difference" if compared else "")
+    if not compared:
+        print("the outputs could not be compared: " + _why(a.graph, b.graph, right))
+    elif a.graph.output in left and b.graph.output in right:
         same = decisions(left[a.graph.output]) == decisions(right[b.graph.output])
         print(f"same class: {same.sum()} of {len(same)} images")
-    return DIFFERENT if first else 0
+    return DIFFERENT if first or not compared else 0
+
+
+def _why(a, b, traced) -> str:
+    shapes = [graph.tensors[graph.output].shape for graph in (a, b)]
+    if shapes[0] != shapes[1]:
+        return f"they have shapes {shapes[0]} and {shapes[1]}"
+    return f"{b.output} cannot be read in B" if b.output not in traced else f"{a.output} has no counterpart in B"
 
 
 def _table(rows) -> list[str]:

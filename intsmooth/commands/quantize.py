@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_output(out, arguments.model, arguments.calibrate)
     split = arguments.split or ("train" if has_parts(arguments.calibrate) else None)
     shape = image_shape(arguments.model)
-    dataset = open_dataset(arguments.calibrate, split=split, shape=shape if len(shape) == 3 else None).select(arguments.every, arguments.max)
+    dataset = open_dataset(arguments.calibrate, split=split, shape=shape if len(shape) == 3 and None not in shape else None).select(arguments.every, arguments.max)
     images = dataset.stack()
     result = quantize(
         arguments.model,

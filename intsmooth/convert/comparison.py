@@ -25,7 +25,8 @@ def pairs(a: Graph, b: Graph) -> list[tuple[str, str]]:
 
     Every tensor is in one pair at most. The last pair is that of the outputs, where their shapes are equal.
     """
-    if [node.output for node in a.nodes] == [node.output for node in b.nodes]:
+    named = [[(node.output, graph.tensors[node.output].shape) for node in graph.nodes] for graph in (a, b)]
+    if named[0] == named[1]:
         return [(node.output, node.output) for node in a.nodes]
     keys = [[(node.op, graph.tensors[node.output].shape) for node in graph.nodes] for graph in (a, b)]
     blocks = difflib.SequenceMatcher(a=keys[0], b=keys[1], autojunk=False).get_matching_blocks()

@@ -36,6 +36,9 @@ TRANSLATORS = (
 )
 
 
+_BEHIND_SOFTMAX = ("QuantizeLinear", "DequantizeLinear", "Softmax", "LogSoftmax", "com.microsoft.QLinearSoftmax")
+
+
 def load(
     source,
     *,
@@ -155,6 +158,8 @@ def _translate(t: Translation) -> list[str]:
         try:
             if node.op not in TRANSLATORS:
                 raise Skipped
+            if node.op not in _BEHIND_SOFTMAX and any(name in t.beyond for name in node.inputs):
+                raise UnsupportedError("reads what a softmax gives; one at the end is dropped, others are not supported")
             TRANSLATORS[node.op](t)
         except Skipped:
             pass

@@ -15,10 +15,14 @@ from intsmooth.errors import FormatError, UnsupportedError
 QUANTIZED = (np.int8, np.uint8)
 
 
-def scale_and_zero(t: Translation, scale_name: str, zero_name: str) -> Target:
-    """One scale and one zero point, int8 or uint8, of an activation; zero point 0 as uint8 where there is none."""
+# ONNX's numbers of types (TensorProto.DataType); 0 leaves the choice to the operator, which is uint8
+_OUTPUT_DTYPES = {0: np.uint8, 2: np.uint8, 3: np.int8}
+
+
+def scale_and_zero(t: Translation, scale_name: str, zero_name: str, unsigned: bool) -> Target:
+    """One scale and one zero point, int8 or uint8, of an activation; without a zero point it is 0, of the type stated."""
     scale = t.known(scale_name, "scale")
-    zero = t.known(zero_name, "zero point", "iu") if zero_name else np.zeros((), np.uint8)
+    zero = t.known(zero_name, "zero point", "iu") if zero_name else np.zeros((), np.uint8 if unsigned else np.int8)
     if scale.size != 1 or zero.size != 1:
         raise UnsupportedError(f"an activation with {scale.size} scales and {zero.size} zero points, supported: one")
     if zero.dtype not in QUANTIZED:
@@ -37,7 +41,12 @@ def quantize_linear(t: Translation) -> None:
         raise UnsupportedError("quantizes a constant at run time, supported: constants stored as integers")
     if isinstance(value, Integer):
         raise UnsupportedError("quantizes an integer tensor")
-    target = scale_and_zero(t, scale_name, zero_name)
+    dtype = t.attribute("output_dtype", 0)
+    if dtype not in _OUTPUT_DTYPES:
+        raise UnsupportedError(f"quantizes to type {dtype}, supported: int8 and uint8")
+    target = scale_and_zero(t, scale_name, zero_name, _OUTPUT_DTYPES[dtype] == np.uint8)
+    if dtype and target.unsigned != (_OUTPUT_DTYPES[dtype] == np.uint8):
+        raise FormatError(f"{t.subject()} has output_dtype {dtype} and a zero point of another type")
     if source in t.beyond:
         t.pass_on(source)
         return
@@ -53,7 +62,7 @@ def dequantize_linear(t: Translation) -> None:
     if source in t.beyond:
         t.pass_on(source)
         return
-    target = scale_and_zero(t, scale_name, zero_name)
+    target = scale_and_zero(t, scale_name, zero_name, t.unsigned(source))
     t.values[t.output()] = View(t.integer(source, target.scale, target.zero_point, target.unsigned))
 
 
@@ -257,10 +266,12 @@ def unary(t: Translation) -> None:
 def softmax(t: Translation) -> None:
     """Only at the end, where it changes no decision."""
     (source,) = t.inputs(1)
-    output = t.output()
-    readers = [node for node in t.model.nodes if output in node.inputs]
-    if any(node.op not in ("QuantizeLinear", "DequantizeLinear") for node in readers):
-        raise UnsupportedError("a softmax inside the network; one at the end is dropped")
+    shape = (0, *t.shape(source))  # as ONNX counts axes, the batch being 0
+    axis = t.attribute("axis", -1 if t.model.opset >= 13 else 1)
+    axis += len(shape) * (axis < 0)
+    apart = shape[1:axis] + (shape[axis + 1 :] if t.model.opset >= 13 else ())  # before 13, over all axes from this one on
+    if not 1 <= axis < len(shape) or math.prod(apart) != 1:
+        raise UnsupportedError(f"a softmax along axis {axis} of shape {('batch', *shape[1:])}, supported: of one vector")
     t.note("dropped", "a softmax keeps the order of the scores")
     t.pass_on(source)
 

@@ -17,7 +17,7 @@ from intsmooth.errors import FormatError, UnsupportedError
 
 
 def _activation(t: Translation, name: str, scale_name: str, zero_name: str) -> Integer:
-    found = scale_and_zero(t, scale_name, zero_name)
+    found = scale_and_zero(t, scale_name, zero_name, t.unsigned(name))
     return t.integer(name, found.scale, found.zero_point, found.unsigned)
 
 
@@ -38,7 +38,7 @@ def qlinear_conv(t: Translation) -> None:
     x = _activation(t, x_name, xs, xz)
     weights, scales = _integer_weights(t, w, ws, wz, 0)
     reals = bias_of(t, bias, weights.shape[0], x.scale * scales)
-    _finish(t, convolution(t, x, weights, scales, reals), scale_and_zero(t, ys, yz))
+    _finish(t, convolution(t, x, weights, scales, reals), scale_and_zero(t, ys, yz, x.unsigned))
 
 
 def qlinear_matmul(t: Translation) -> None:
@@ -48,7 +48,7 @@ def qlinear_matmul(t: Translation) -> None:
     if weights.ndim != 2:
         raise UnsupportedError(f"a product with weights of shape {weights.shape}, supported: two dimensions")
     layer = dense(t, x, np.ascontiguousarray(weights.T), scales, np.zeros(weights.shape[1]))
-    _finish(t, layer, scale_and_zero(t, ys, yz))
+    _finish(t, layer, scale_and_zero(t, ys, yz, x.unsigned))
 
 
 def qgemm(t: Translation) -> None:
@@ -64,7 +64,7 @@ def qgemm(t: Translation) -> None:
     weights = weights if turned else np.ascontiguousarray(weights.T)
     layer = dense(t, x, weights, scales, bias_of(t, bias, len(weights), x.scale * scales))
     if ys:
-        _finish(t, layer, scale_and_zero(t, ys, yz))
+        _finish(t, layer, scale_and_zero(t, ys, yz, x.unsigned))
     else:
         t.values[t.output()] = layer
 
@@ -75,7 +75,7 @@ def _binary(op: str):
         if isinstance(t.value(a), Known) or isinstance(t.value(b), Known):
             raise UnsupportedError("a constant operand")
         operands = (_activation(t, a, a_scale, a_zero), _activation(t, b, b_scale, b_zero))
-        _finish(t, combined(t, op, *operands), scale_and_zero(t, ys, yz))
+        _finish(t, combined(t, op, *operands), scale_and_zero(t, ys, yz, operands[0].unsigned))
 
     return translate
 
@@ -86,7 +86,7 @@ def _pool(t: Translation, global_: bool) -> None:
         raise UnsupportedError("channels_last")
     x = _activation(t, source, xs, xz)
     pending = mean(t, x, (x.shape[0], 1, 1)) if global_ else average(t, x)
-    _finish(t, pending, scale_and_zero(t, ys, yz))
+    _finish(t, pending, scale_and_zero(t, ys, yz, x.unsigned))
 
 
 def qlinear_average_pool(t: Translation) -> None:
@@ -101,7 +101,7 @@ def qlinear_concat(t: Translation) -> None:
     names = t.inputs(5, max(5, len(t.node.inputs)))
     if (len(names) - 2) % 3:
         raise FormatError(f"{t.subject()} has {len(names)} inputs, required: 2 and 3 for each part")
-    target = scale_and_zero(t, *names[:2])
+    target = scale_and_zero(t, *names[:2], t.unsigned(names[2]))
     parts = []
     for i in range(2, len(names), 3):
         x = _activation(t, *names[i : i + 3])
@@ -118,7 +118,8 @@ def qlinear_concat(t: Translation) -> None:
 
 def _table(t: Translation, function) -> None:
     source, xs, xz, ys, yz = t.inputs(4, 5)
-    _finish(t, table(t, _activation(t, source, xs, xz), function), scale_and_zero(t, ys, yz))
+    x = _activation(t, source, xs, xz)
+    _finish(t, table(t, x, function), scale_and_zero(t, ys, yz, x.unsigned))
 
 
 def qlinear_sigmoid(t: Translation) -> None:
@@ -132,9 +133,6 @@ def qlinear_leaky_relu(t: Translation) -> None:
 def qlinear_softmax(t: Translation) -> None:
     """Only at the end, where it changes no decision."""
     source, *_ = t.inputs(4, 5)
-    output = t.output()
-    if any(node.op != "DequantizeLinear" for node in t.model.nodes if output in node.inputs):
-        raise UnsupportedError("a softmax inside the network; one at the end is dropped")
     if math.prod(t.shape(source)) != t.shape(source)[-1]:
         raise UnsupportedError("a softmax of more than one vector")
     t.note("dropped", "a softmax keeps the order of the scores")

@@ -129,6 +129,11 @@ class Translation:
         value = self.value(name)
         return value.integer.shape if isinstance(value, View) else value.shape
 
+    def unsigned(self, name: str) -> bool:
+        """Whether an integer tensor is uint8, which says what its readers' missing zero points are."""
+        value = self.value(name)
+        return value.unsigned if isinstance(value, Integer) else self.model.inputs.get(name, ("uint8",))[0] != "int8"
+
     # Floats and integers
 
     def real(self, name: str) -> Integer:

@@ -7,6 +7,7 @@ operators of quantized models (QLinearConv and others) are the same thing in one
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -116,10 +117,11 @@ class Pending:
     node: Any = None
 
     def clipped(self, low: float | None, high: float | None) -> "Pending":
-        """Clipped once more, which ends what can be folded into it."""
-        lows = [value for value in (self.low, low) if value is not None]
-        highs = [value for value in (self.high, high) if value is not None]
-        new_low, new_high = max(lows, default=None), min(highs, default=None)
+        """Clipped once more, which ends what can be folded into it: the old bounds are clipped like any other value."""
+        low, high = (-inf if low is None else low), (inf if high is None else high)
+        old = (-inf if self.low is None else self.low), (inf if self.high is None else self.high)
+        bounds = [min(max(bound, low), high) for bound in old]  # ONNX: the upper bound wins
+        new_low, new_high = (bound if isfinite(bound) else None for bound in bounds)
         return replace(self, low=new_low, high=new_high, weighted=None, moved=None)
 
 

@@ -80,6 +80,8 @@ def average(t: Translation, x: Integer) -> Pending:
             kept = target if same else Target(x.scale, x.zero_point)
             attributes |= {"kernel": tuple(kernel), "clamp": kept.clamp}
             pooled = t.emit("average_pool2d", [as_image(t, x)], x, kept, attributes, {}, **place)
+            if x.scale > 2 * target.scale:
+                t.note("approximated", f"an average is rounded at its input's scale, {x.scale / target.scale:.1f} steps here")
             return pooled if same else t.requantized(pooled, target)
         if same and not whole:
             attributes["kernel"] = tuple(kernel)

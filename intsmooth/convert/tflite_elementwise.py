@@ -120,6 +120,8 @@ def softmax(t: Translation) -> None:
     (source,) = t.inputs(1)
     target = t.output()
     if source in t.floats:
+        if math.prod(t.shape(source)) != t.shape(source)[-1]:
+            raise UnsupportedError(f"a float softmax of shape {t.shape(source)}, supported: of one vector")
         t.alias(target, source, "a float softmax keeps the order of the scores", kind="dropped")
         t.floats.add(target)
         return

@@ -103,6 +103,8 @@ def _unary_table(input_scale, zero_point, function):
     """int8 (256,): function(Q4.27) for inputs inside the radius that fits into it, -128 and 127 outside."""
     multiplier, shift = quantize_multiplier(float(input_scale))
     shift += 31 - LOGISTIC_INTEGER_BITS
+    if shift < 0:
+        raise UnsupportedError(f"an input of scale {float(input_scale):g}, too small for the shift that TFLite makes of it")
     radius = input_radius(LOGISTIC_INTEGER_BITS, shift)
     centred = np.arange(-128, 128, dtype=np.int64) - zero_point
     inside = np.abs(centred) < radius
