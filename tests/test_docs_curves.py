@@ -87,7 +87,7 @@ def write(path, rows, n=None):
 def folders(tmp_path):
     rng = np.random.default_rng(3)
     for name, loss in (("cifar10-resnet20-s0.25", 0.0), ("cifar10-resnet20-s0.25-float", 0.02)):
-        rows = [(20 * i, i % 10, i % 10, round(0.01 * i + loss, 3), int(i % 4 > 0)) for i in range(60)]
+        rows = [(20 * i, i % 10, (i + (i % 4 == 0)) % 10, round(0.01 * i + loss, 3), int(i % 4 > 0)) for i in range(60)]
         write(tmp_path / "ours" / f"{name}.tsv", rows, 10_000)
     rows = [(i, i % 10, i % 10, float(f"{rng.uniform(0, 0.9):.3}"), 1) for i in range(0, 2000, 10)]
     write(tmp_path / "published" / "cohen_resnet110_sigma_0.25.tsv", rows)
