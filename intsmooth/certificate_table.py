@@ -9,13 +9,13 @@ anew for those who check rather than trust.
 import hashlib
 import io
 import os
-import secrets
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from intsmooth.atomic import write_whole
 from intsmooth.binomial import clopper_pearson_lower
 from intsmooth.certify import (
     Number,
@@ -153,17 +153,8 @@ def save_table(table: CertificateTable, path: str | os.PathLike[str]) -> None:
             file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else np.int64(value)
         file.create_dataset("budgets", data=table.budgets.astype("<i4"), track_times=False)
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(memory.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(target, memory.getvalue())
     except OSError as error:
         raise ResourceError(
             f"{target}: the table cannot be written ({error.strerror or error}); check the folder and its free space"

@@ -7,10 +7,10 @@ to load a model. Writing is atomic: a reader finds the whole old file or the who
 import io
 import json
 import os
-import secrets
 import stat
 from pathlib import Path
 
+from intsmooth.atomic import write_whole
 from intsmooth.errors import FormatError, ModelError, ResourceError
 from intsmooth.graph import VERSION, build_graph, content_digest
 from intsmooth.hdf5 import Group, read_tree
@@ -55,17 +55,8 @@ def save(graph: Graph, path: str | os.PathLike) -> None:
     data = encode(graph)
     decode(data)  # a file that load() would refuse is never written
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
         _sync_folder(path.parent)
     except OSError as error:
         raise ResourceError(

@@ -12,7 +12,6 @@ import hashlib
 import inspect
 import os
 import pathlib
-import secrets
 import sys
 from fractions import Fraction
 from functools import lru_cache
@@ -20,6 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from intsmooth import sequential
+from intsmooth.atomic import write_whole
 from intsmooth.sequential import StoppingTable, stopping_table
 
 _HEAD = b"intsmooth stopping table 2\n"
@@ -56,7 +56,8 @@ def cached_stopping_table(p: float, alpha: Fraction, beta: Fraction, max_n: int)
     table = stopping_table(p, alpha, beta, max_n)
     if path is not None:
         with contextlib.suppress(OSError):
-            _write(path, encode(table))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, encode(table))
     return table
 
 
@@ -105,14 +106,3 @@ def _path(p: float, alpha: Fraction, beta: Fraction, max_n: int) -> pathlib.Path
         return cache_folder() / f"stopping-{hashlib.sha256(facts).hexdigest()[:32]}.bin"
     except (OSError, RuntimeError):
         return None
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    """The whole file under its name, or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

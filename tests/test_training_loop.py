@@ -16,7 +16,7 @@ pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the d
 from intsmooth import h5file  # noqa: E402
 from intsmooth.errors import InputError, ResourceError  # noqa: E402
 from intsmooth.shipped import find_model  # noqa: E402
-from intsmooth.training import checkpoint, command, loop  # noqa: E402
+from intsmooth.training import agreement, checkpoint, command, loop  # noqa: E402
 from intsmooth.training.examples import Examples, batches, load_examples  # noqa: E402
 from intsmooth.training.recipe import Stage, load_recipe, parse_recipe  # noqa: E402
 
@@ -144,6 +144,14 @@ def test_a_recipe_names_what_it_starts_from(tmp_path):
     assert (tmp_path / "m.h5.smoke" / "training.log").exists()
     with pytest.raises(InputError, match="no shipped model"):
         command.run(recipe, None, tmp_path / "x.h5", init="nonsense", smoke=True, say=quiet)
+
+
+def test_a_network_that_is_only_quantized_leaves_its_twin_in_the_checkpoint(tmp_path):
+    recipe = tmp_path / "tiny.ini"
+    recipe.write_text(TINY.replace("epochs = 2\nlearning_rate = 0 0", "epochs = 0\nlearning_rate = 0 0"))
+    command.run(recipe, None, tmp_path / "m.h5", tmp_path / "work", say=quiet)
+    arguments = [str(recipe), str(tmp_path / "work" / "checkpoint.pt"), str(tmp_path / "m.h5"), "--max", "5", "--samples", "4"]
+    assert agreement.main(arguments) == 0
 
 
 def test_a_stage_may_shift_by_less_than_the_recipe(tmp_path, monkeypatch):

@@ -5,12 +5,12 @@ work/float.pt       the float network before it was quantized: what --init and t
 """
 
 import io
-import os
 import pathlib
 
 import torch
 from torch import nn
 
+from intsmooth.atomic import write_whole
 from intsmooth.errors import InputError, ResourceError
 
 
@@ -18,17 +18,8 @@ def save(path: pathlib.Path, content: dict) -> None:
     """Write tensors, numbers, strings, lists and dicts of them; a kill or a full disk leaves the old file or the new one."""
     buffer = io.BytesIO()  # torch reports a full disk as a RuntimeError of its own
     torch.save(content, buffer)
-    temporary = path.with_suffix(".part")
     try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, buffer.getbuffer())
     except OSError as error:
         raise ResourceError(
             f"{path} cannot be written ({error.strerror}); free some space or choose another --work"

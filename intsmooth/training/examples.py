@@ -9,6 +9,7 @@ import hashlib
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ class TrainingData:
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(self.training.images.shape[1:])
 
+    @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of all images, labels and class names."""
         content = hashlib.sha256(repr((self.classes, self.image_shape, len(self.training))).encode())

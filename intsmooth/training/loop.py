@@ -121,6 +121,8 @@ def _train_stage(run: Run, stage: Stage) -> None:
     if run.epoch:
         optimizer.load_state_dict(checkpoint.load(run.work / "checkpoint.pt")["optimizer"])
     saved = time.monotonic()
+    if not stage.epochs:  # nothing will be trained, but the network may just have been quantized
+        _save(run, optimizer)
     with Parts(run.network, run.recipe.parts, run.fuse) as parts:
         for epoch in range(run.epoch, stage.epochs):
             start = time.monotonic()
@@ -220,7 +222,7 @@ def _calibrated(run: Run) -> QuantizedNetwork:
 def _save(run: Run, optimizer: torch.optim.Optimizer) -> None:
     content = {
         "recipe": run.recipe.text,
-        "data": run.data.digest(),
+        "data": run.data.digest,
         "stage": run.stage,
         "epoch": run.epoch,
         "seconds": run.seconds,
@@ -239,7 +241,7 @@ def _restore(run: Run) -> None:
     content = checkpoint.load(path)
     if not {"recipe", "data", "stage", "epoch", "seconds", "origin", "quantized", "optimizer"} <= content.keys():
         raise InputError(f"{path} holds weights, but not all that a run needs to go on; start from it with --init")
-    differs = [what for what, here in (("recipe", run.recipe.text), ("data", run.data.digest())) if content[what] != here]
+    differs = [what for what, here in (("recipe", run.recipe.text), ("data", run.data.digest)) if content[what] != here]
     if differs:
         raise InputError(
             f"{path} was made from another {' and other '.join(differs)}, or what was the same has been edited since; to go "
