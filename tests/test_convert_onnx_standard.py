@@ -117,3 +117,12 @@ def test_a_softmax_of_one_vector_keeps_the_order_of_the_scores(shape, axis, opse
     else:
         with pytest.raises(UnsupportedError, match="softmax along axis"):
             importer.load(made.SerializeToString(), levels=(-128, 127), unit=16, input_scale="1/16")
+
+
+@pytest.mark.parametrize(("scale", "noted"), [(1 / 16, False), (1 / 64, True)])
+def test_an_average_that_is_rounded_too_early_is_noted(scale, noted):
+    pool = ("AveragePool", [""], {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]})
+    ends = [("QuantizeLinear", ["", "fine", "i"], {}), ("DequantizeLinear", ["", "fine", "i"], {})]
+    made = model([*pair("i"), pool, *ends], (1, 4, 4), constants=[("fine", np.float32(scale))])
+    conversion = importer.load(made.SerializeToString(), levels=(-128, 127), unit=16, input_scale="1/16")
+    assert any(note.kind == "approximated" for note in conversion.report.notes) == noted
