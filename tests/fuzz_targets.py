@@ -127,7 +127,8 @@ class ResultsFile(OnDisk):
         rows = []
         for i in range(4):
             row = dict.fromkeys(COLUMNS, "0") | self.settings
-            row |= {"idx": str(i), "predict": str(i - 1), "radius": f"0.{i}25", "correct": str(i % 2), "n": "1000"}
+            row |= {"idx": str(i), "predict": str(i - 1), "radius": f"0.{i}25" if i else "0.0", "n": "1000"}
+            row |= {"correct": str(int(i == 1))}  # the label is 0
             row |= {"time": "0:00:01.5", "image": "0x" + "ab" * 32, "counts": "[1,2,997]", "extra": "{}"}
             rows.append("\t".join(row[name] for name in COLUMNS))
         ours = "\n".join(["\t".join(COLUMNS), *rows, ""])
