@@ -4,13 +4,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 
 from intsmooth import h5file  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
-from intsmooth.training.calibrate import input_range, least_error_scale, quantize  # noqa: E402
+from intsmooth.training.calibrate import deciding_range, input_range, least_error_scale, quantize  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
@@ -45,6 +47,11 @@ def random_twin(name, image, levels, unit, sigma, seed=0, classes=10):
     with torch.no_grad():
         network.linear.bias -= network.train()(samples).mean(0)  # so that every class wins now and then
     return network.eval(), quantize(network, samples, levels, sigma, 3), samples
+
+
+def logits_range(twin):
+    """The least and the largest logit of the integer network, in real units."""
+    return (torch.tensor([-128, 127]) - twin.logits_zero) * twin.logits_scale
 
 
 def nhwc(value):
@@ -86,6 +93,7 @@ def test_training_arithmetic_decides_as_evaluation_does(name, image, levels, uni
     _, twin, samples = random_twin(name, image, levels, unit, sigma, seed=1)
     with torch.no_grad():
         trained, evaluated = twin.train()(samples), twin.eval()(samples)
+        trained = trained.clamp(*logits_range(twin))
     assert (trained - evaluated).square().mean().sqrt() < 0.05 * evaluated.std()
     assert float((trained.argmax(1) == evaluated.argmax(1)).float().mean()) >= 0.9
 
@@ -94,9 +102,47 @@ def test_training_arithmetic_decides_as_evaluation_does(name, image, levels, uni
 def test_twin_is_close_to_the_float_network(name, image, levels, unit, sigma):
     network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=2)
     with torch.no_grad():
-        error = (twin.eval()(samples) - network(samples)).square().mean().sqrt()
-        spread = network(samples).std()
-    assert error < 0.1 * spread
+        logits = network(samples)
+        error = (twin.eval()(samples) - logits.clamp(*logits_range(twin))).square().mean().sqrt()
+    assert error < 0.1 * logits.std()
+
+
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_quantization_keeps_the_mean_of_every_sum(name, image, levels, unit, sigma):
+    network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=5)
+    with torch.no_grad():
+        wanted, found = network.trace(samples), twin.eval().trace(samples)
+        *convolutions, linear = twin.rescaling()
+        for i, scales in enumerate(convolutions):
+            real = (twin.accumulator(i, found, scales) * scales.acc[:, None, None]).mean((0, 2, 3))
+            step = float(twin.scales[i])
+            assert torch.allclose(real, network.before_relu(i, wanted).mean((0, 2, 3)), rtol=0, atol=0.02 * step)
+        real = (twin.linear_accumulator(found["features"], linear) * linear.acc).mean(0)
+        assert torch.allclose(real, wanted["logits"].mean(0), rtol=0, atol=0.02 * float(twin.logits_scale))
+
+
+def test_logits_saturate_in_evaluation_only():
+    """Where they saturate there is no gradient, and a loss that does not see by how much a class wins."""
+    _, twin, samples = random_twin(*CASES[0], seed=3)
+    with torch.no_grad():
+        twin.linear_bias[0] += 1000 * twin.logits_scale
+        assert float((twin.eval()(samples) / twin.logits_scale + twin.logits_zero).max()) == 127
+    logits = twin.train()(samples)
+    assert float((logits.detach() / twin.logits_scale + twin.logits_zero).max()) > 500
+    logits[:, 0].sum().backward()
+    assert twin.linear_bias.grad[0] > 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 12), st.floats(0.01, 50), st.floats(-40, 40))
+def test_values_outside_the_deciding_range_decide_nothing(seed, classes, spread, offset):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(64, classes, generator=generator) * spread + offset
+    lowest, highest = deciding_range(logits)
+    assert lowest <= 0 <= highest and lowest < highest
+    assert torch.equal(logits.clamp(lowest, highest).argmax(1), logits.argmax(1))
+    if classes > 5 and offset == 0:
+        assert highest - lowest < 0.9 * (logits.max() - logits.min())
 
 
 def test_requantization_is_that_of_the_integer_engine():

@@ -1,7 +1,9 @@
 """From a float network to its fake-quantized twin: the input's range from the noise, the others from noisy samples.
 
 For activations after ReLU the scale is the one with the least squared error over the samples (clamping a few large
-values buys finer steps); the logits keep their whole range, because two clamped logits would tie.
+values buys finer steps). Of the logits, only those need a value of their own that can decide; the others saturate.
+Last, biases take up what rounding has moved the means by (Nagel et al., "Data-free quantization through weight
+equalization and bias correction", 2019, section 4.2), layer by layer, so that each corrects those before it.
 """
 
 from fractions import Fraction
@@ -40,27 +42,59 @@ def least_error_scale(values: torch.Tensor, steps: int = 255) -> float:
     return candidates[errors.index(min(errors))]
 
 
+def deciding_range(logits: torch.Tensor) -> tuple[float, float]:
+    """The range of values (N, classes) in which it is decided which is largest, with an eighth to spare on either side.
+
+    Above it lies at most the largest logit of a sample, below it never the largest: both may saturate and the decision
+    stays, in steps half as wide as whole logits would need. It holds 0, as the zero point of an int8 tensor must.
+    """
+    largest, second = logits.topk(2, 1).values.unbind(1)
+    lowest, highest = sorted((float(largest.min()), float(second.max())))
+    width = max(highest - lowest, float(logits.max() - logits.min()) / 4, 1e-6)
+    return min(lowest - width / 8, 0.0), max(highest + width / 8, 0.0)
+
+
 def quantize(
     network: FloatNetwork, samples: torch.Tensor, levels: tuple[int, int], sigma_levels: Fraction, margin: float
 ) -> QuantizedNetwork:
-    """The twin of a float network, batch norm folded, ranges set from `samples`: noisy float images in levels, NCHW."""
+    """The twin of a float network, batch norm folded, ranges and biases set from `samples`: noisy float images in
+    levels, NCHW."""
     network = network.eval()
-    twin = QuantizedNetwork(network.architecture, network.unit).to(samples.device)
+    twin = QuantizedNetwork(network.architecture, network.unit).to(samples.device).eval()
     twin.fold(network)
     step, zero = input_range(levels, sigma_levels, margin)
     twin.input_scale.fill_(float(step))
     twin.input_zero.fill_(zero)
     with torch.no_grad():
-        values = network.trace(twin.input_value(samples) * float(step))
+        values = network.trace(samples)
     for i, layer in enumerate(network.architecture.convolutions):
         twin.scales[i] = least_error_scale(values[layer.name])
     if network.architecture.pooled:
         twin.features_scale.fill_(least_error_scale(values["features"]))
     else:
         twin.features_scale.copy_(twin.scales[-1])
-    lowest, highest = float(values["logits"].min()), float(values["logits"].max())
-    lowest, highest = min(lowest, 0.0), max(highest, lowest + 1e-6, 0.0)
-    scale = (highest - lowest) * 1.05 / 255
-    twin.logits_scale.fill_(scale)
-    twin.logits_zero.fill_(round(-128 - lowest * 1.025 / scale))
+    lowest, highest = deciding_range(values["logits"])
+    twin.logits_scale.fill_((highest - lowest) / 255)
+    twin.logits_zero.fill_(round(-128 - lowest / ((highest - lowest) / 255)))
+    with torch.no_grad():
+        _correct_biases(network, values, twin, samples)
     return twin
+
+
+def _correct_biases(
+    network: FloatNetwork, wanted: dict[str, torch.Tensor], twin: QuantizedNetwork, samples: torch.Tensor
+) -> None:
+    """Move the twin's biases so that every sum before a ReLU, and every logit, has the float network's mean.
+
+    wanted: the float network's activations on the samples.
+    """
+    values = {"input": twin.input_value(samples)}
+    for i, layer in enumerate(network.architecture.convolutions):
+        scales = twin.rescaling()[i]
+        found = twin.accumulator(i, values, scales) * scales.acc[:, None, None]
+        twin.biases[i] += (network.before_relu(i, wanted) - found).mean((0, 2, 3))
+        scales = twin.rescaling()[i]
+        values[layer.name] = twin.after_relu(twin.accumulator(i, values, scales), scales)
+    scales = twin.rescaling()[-1]
+    found = twin.linear_accumulator(twin.features(values[network.architecture.last]), scales) * scales.acc
+    twin.linear_bias += (wanted["logits"] - found).mean(0)

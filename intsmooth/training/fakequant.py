@@ -10,6 +10,7 @@ Gradients pass through rounding unchanged and stop where a value is clamped (Ben
 here, set by calibrate.py; weight scales follow the weights.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -167,19 +168,35 @@ class QuantizedNetwork(nn.Module):
         values = {"input": self.input_value(levels)}
         *convolutions, linear = self.rescaling()
         for i, (layer, scales) in enumerate(zip(self.architecture.convolutions, convolutions, strict=True)):
-            weight = _round(self.weights[i] / scales.weight[:, None, None, None])
-            acc = functional.conv2d(values[layer.source], weight, None, layer.stride, layer.kernel // 2).float()
-            acc = acc + _round(self.biases[i] / scales.acc)[:, None, None]
-            if layer.skip is not None:
-                acc = acc + place_skip(values[layer.skip], layer) * scales.skip[:, None, None]
-            values[layer.name] = _requantize(acc, scales.factor, 0, 255, not self.training)
-        values["features"] = self._features(values[self.architecture.last])
-        weight = _round(self.linear_weight / linear.weight[:, None])
-        acc = functional.linear(values["features"], weight).float() + _round(self.linear_bias / linear.acc)
-        values["logits"] = _requantize(acc, linear.factor, *_int8_range(self.logits_zero), not self.training)
+            values[layer.name] = self.after_relu(self.accumulator(i, values, scales), scales)
+        values["features"] = self.features(values[self.architecture.last])
+        acc = self.linear_accumulator(values["features"], linear)
+        # Saturated logits have no gradient, and calibrate.py lets those saturate that cannot change a decision.
+        lowest, highest = (-math.inf, math.inf) if self.training else _int8_range(self.logits_zero)
+        values["logits"] = _requantize(acc, linear.factor, lowest, highest, not self.training)
         return values
 
-    def _features(self, value: torch.Tensor) -> torch.Tensor:
+    def accumulator(self, i: int, values: dict[str, torch.Tensor], scales: Rescaling) -> torch.Tensor:
+        """The int32 accumulator of convolution i, its bias and residual added."""
+        layer = self.architecture.convolutions[i]
+        weight = _round(self.weights[i] / scales.weight[:, None, None, None])
+        acc = functional.conv2d(values[layer.source], weight, None, layer.stride, layer.kernel // 2).float()
+        acc = acc + _round(self.biases[i] / scales.acc)[:, None, None]
+        if layer.skip is not None:
+            acc = acc + place_skip(values[layer.skip], layer) * scales.skip[:, None, None]
+        return acc
+
+    def after_relu(self, acc: torch.Tensor, scales: Rescaling) -> torch.Tensor:
+        """The activation that an accumulator becomes: the clamp at the zero point is ReLU."""
+        return _requantize(acc, scales.factor, 0, 255, not self.training)
+
+    def linear_accumulator(self, features: torch.Tensor, scales: Rescaling) -> torch.Tensor:
+        """The int32 accumulator of the linear layer."""
+        weight = _round(self.linear_weight / scales.weight[:, None])
+        return functional.linear(features, weight).float() + _round(self.linear_bias / scales.acc)
+
+    def features(self, value: torch.Tensor) -> torch.Tensor:
+        """What the linear layer reads of the last activation."""
         if not self.architecture.pooled:
             return flatten_hwc(value)
         factor = self.scales[-1] / self.features_scale / (value.shape[2] * value.shape[3])

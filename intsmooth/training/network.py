@@ -168,15 +168,18 @@ class FloatNetwork(nn.Module):
     def trace(self, levels: torch.Tensor) -> dict[str, torch.Tensor]:
         """All activations by name: "input", one per convolution, "features" (what the linear layer reads), "logits"."""
         values = {"input": levels / self.unit}
-        for layer, convolution, norm in zip(self.architecture.convolutions, self.convolutions, self.norms, strict=True):
-            value = norm(convolution(values[layer.source]))
-            if layer.skip is not None:
-                value = value + place_skip(values[layer.skip], layer)
-            values[layer.name] = functional.relu(value)
+        for i, layer in enumerate(self.architecture.convolutions):
+            values[layer.name] = functional.relu(self.before_relu(i, values))
         value = values[self.architecture.last]
         values["features"] = value.mean((2, 3)) if self.architecture.pooled else flatten_hwc(value)
         values["logits"] = self.linear(values["features"])
         return values
+
+    def before_relu(self, i: int, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        """What convolution i adds up from the activations before it, batch norm and residual included."""
+        layer = self.architecture.convolutions[i]
+        value = self.norms[i](self.convolutions[i](values[layer.source]))
+        return value if layer.skip is None else value + place_skip(values[layer.skip], layer)
 
 
 def flatten_hwc(value: torch.Tensor) -> torch.Tensor:
