@@ -3,7 +3,8 @@
 For activations after ReLU the scale is the one with the least squared error over the samples (clamping a few large
 values buys finer steps). Of the logits, only those need a value of their own that can decide; the others saturate.
 Last, biases take up what rounding has moved the means by (Nagel et al., "Data-free quantization through weight
-equalization and bias correction", 2019, section 4.2), layer by layer, so that each corrects those before it.
+equalization and bias correction", ICCV 2019, appendix D), layer by layer, so that each corrects those before it. The
+sums before ReLU are at hand here; convert/bias_correction.py corrects a finished graph, from its clamped outputs alone.
 """
 
 from fractions import Fraction
@@ -46,7 +47,7 @@ def deciding_range(logits: torch.Tensor) -> tuple[float, float]:
     """The range of values (N, classes) in which it is decided which is largest, with an eighth to spare on either side.
 
     Above it lies at most the largest logit of a sample, below it never the largest: both may saturate and the decision
-    stays, in steps half as wide as whole logits would need. It holds 0, as the zero point of an int8 tensor must.
+    stays, in finer steps than all logits would need. It holds 0, as the zero point of an int8 tensor must.
     """
     largest, second = logits.topk(2, 1).values.unbind(1)
     lowest, highest = sorted((float(largest.min()), float(second.max())))
@@ -54,6 +55,7 @@ def deciding_range(logits: torch.Tensor) -> tuple[float, float]:
     return min(lowest - width / 8, 0.0), max(highest + width / 8, 0.0)
 
 
+@torch.no_grad()
 def quantize(
     network: FloatNetwork, samples: torch.Tensor, levels: tuple[int, int], sigma_levels: Fraction, margin: float
 ) -> QuantizedNetwork:
@@ -65,8 +67,7 @@ def quantize(
     step, zero = input_range(levels, sigma_levels, margin)
     twin.input_scale.fill_(float(step))
     twin.input_zero.fill_(zero)
-    with torch.no_grad():
-        values = network.trace(samples)
+    values = network.trace(samples)
     for i, layer in enumerate(network.architecture.convolutions):
         twin.scales[i] = least_error_scale(values[layer.name])
     if network.architecture.pooled:
@@ -74,10 +75,10 @@ def quantize(
     else:
         twin.features_scale.copy_(twin.scales[-1])
     lowest, highest = deciding_range(values["logits"])
-    twin.logits_scale.fill_((highest - lowest) / 255)
-    twin.logits_zero.fill_(round(-128 - lowest / ((highest - lowest) / 255)))
-    with torch.no_grad():
-        _correct_biases(network, values, twin, samples)
+    step = (highest - lowest) / 255
+    twin.logits_scale.fill_(step)
+    twin.logits_zero.fill_(round(-128 - lowest / step))
+    _correct_biases(network, values, twin, samples)
     return twin
 
 
