@@ -129,7 +129,7 @@ def onnx_models(folder, calibration):
     """(name, file) of models that ONNX Runtime's quantizer has made; builders and quantizer are those of the tests."""
     sys.path.insert(0, str(ROOT / "tests"))
     from onnx_builder import resnet20, small_network
-    from test_convert_onnx import optimize, quantized
+    from onnx_quantizer import optimize, quantized
 
     with np.load(SHARED / "models" / "cifar10_resnet20_float.npz") as state:
         (folder / "plain.onnx").write_bytes(resnet20({key.removeprefix("module."): state[key] for key in state.files}))
@@ -171,7 +171,7 @@ def agreement(conversion, path, levels):
 
 def layers(conversion, path, levels):
     """(largest difference, share of elements that differ) of our operators on their inputs."""
-    from test_convert_onnx import layer_steps
+    from onnx_quantizer import layer_steps
 
     steps = layer_steps(conversion, trace("onnxruntime", path, conversion, levels))
     gaps = np.concatenate([gap.ravel() for gap in steps.values()])

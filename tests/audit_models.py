@@ -1,14 +1,27 @@
 """Models that are easily broken, for tests of the audit."""
 
+import platform
+
+import models
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
+from intsmooth.audit import warm_up  # noqa: E402
+from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.graph import build_graph  # noqa: E402
+from intsmooth.noise.law import noise_table  # noqa: E402
 from intsmooth.records import Node, Tensor  # noqa: E402
 
 SEED = bytes(range(32))
+x86_only = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="machine code of x86-64")
+CPUS = {
+    "x86-64": "",
+    "nehalem": "+sse4.2",
+    "haswell": "+avx2,+bmi,+bmi2,+fma,+lzcnt,+popcnt",
+    "skylake-avx512": "+avx512f,+avx512bw,+avx512vl,+avx512dq",
+}
 IDENTITY = {"multiplier": np.array([2**30], np.int32), "shift": np.array([1], np.int32)}
 
 
@@ -41,3 +54,11 @@ def wide_model(bias=0, weight=127):
 
 def finding_of(report, name):
     return next(finding for finding in report.findings if finding.name == name)
+
+
+def compiled_engine():
+    """An engine whose functions have all been compiled."""
+    graph = models.tiny_conv(np.random.default_rng(0))
+    engine = Engine(graph, threads=1)
+    warm_up(engine, np.zeros(graph.input_shape, np.int16), noise_table(4))
+    return engine

@@ -176,7 +176,7 @@ class TfliteFile(Imported):
 
     def seeds(self):
         pytest.importorskip("tflite", reason="needs the packages of the test extra")
-        import test_convert_tflite_hostile as networks
+        import tflite_networks as networks
 
         relu, x, y = networks.relu_network()
         dense = networks.OneOperator((1, 4))
@@ -205,7 +205,7 @@ class OnnxFile(Imported):
 
     def seeds(self):
         onnx = pytest.importorskip("onnx", reason="needs the package onnx")
-        import test_convert_onnx_hostile as networks
+        import onnx_builder as networks
 
         def one(layer, shape=(2, 3, 3)):
             b = networks.Quantized(shape)
@@ -217,7 +217,7 @@ class OnnxFile(Imported):
             one(lambda b, x: b.layer("MaxPool", [x], kernel_shape=[2, 2], strides=[1, 1])),
             one(lambda b, x: b.layer("Transpose", [x], perm=[0, 2, 3, 1])),
             one(lambda b, x: b.integer(b.node("Concat", [b.real(x), b.real(x)], axis=1))),
-        ] * 3 + [networks.network()]  # small files are quicker, and most of their bytes matter
+        ] * 3 + [networks.quantized_network()]  # small files are quicker, and most of their bytes matter
         self.protos = [onnx.ModelProto.FromString(data) for data in valid]
         return valid
 

@@ -231,3 +231,14 @@ def random_graph(rng) -> Graph:
 
 
 ALL = {"tiny_conv": tiny_conv, "residual": residual, "depthwise": depthwise, "every_operator": every_operator}
+
+
+def large_model(size):
+    """A model of size x size images that shrinks them by pooling at once."""
+    b = NetworkBuilder(np.random.default_rng(1), (size, size, 1))
+    kernel = (size // 16, size // 16)
+    return b.graph(b.dense(b.pool("max_pool2d", b.start, kernel=kernel, stride=kernel), 3))
+
+
+def inputs_of(graph, node):
+    return tuple(graph.tensors[name] for name in node.inputs)

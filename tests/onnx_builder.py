@@ -109,3 +109,34 @@ def resnet20(weights, classes=10):
     x = b.node("Flatten", [b.node("GlobalAveragePool", [x])])
     head = [np.asarray(weights[f"linear.{part}"], np.float32) for part in ("weight", "bias")]
     return b.bytes(b.node("Gemm", [x, *head], transB=1))
+
+
+SCALE, ZERO = np.float32(0.02), np.int8(-3)
+class Quantized(Builder):
+    """A model that starts with QuantizeLinear; activations all have one scale and zero point."""
+
+    def start(self):
+        return self.node("QuantizeLinear", ["x", SCALE, ZERO])
+
+    def real(self, x):
+        return self.node("DequantizeLinear", [x, SCALE, ZERO])
+
+    def integer(self, x, scale=SCALE, zero=ZERO):
+        return self.node("QuantizeLinear", [x, scale, zero])
+
+    def weights(self, *shape):
+        values = self.rng.integers(-127, 128, shape).astype(np.int8)
+        return self.node("DequantizeLinear", [values, np.float32(0.01), np.int8(0)])
+
+    def layer(self, op, inputs, **attributes):
+        """Float operator on views of integer tensors, quantized again."""
+        return self.integer(self.node(op, [self.real(inputs[0]), *inputs[1:]], **attributes))
+
+
+def quantized_network():
+    b = Quantized((2, 6, 6))
+    x = b.layer("Conv", [b.start(), b.weights(4, 2, 3, 3)], pads=[1, 1, 1, 1])
+    x = b.layer("Relu", [x])
+    x = b.layer("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    x = b.layer("Flatten", [x])
+    return b.bytes(b.real(b.layer("Gemm", [x, b.weights(3, 36)], transB=1)))

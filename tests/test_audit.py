@@ -179,16 +179,15 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["tflite", "onnx"])
 def test_an_imported_model_passes(name):
     if name == "tflite":
-        hostile = pytest.importorskip("test_convert_tflite_hostile", reason="needs the packages of the test extra")
+        network = pytest.importorskip("tflite_networks", reason="needs the packages of the test extra").small_network
         from intsmooth.convert import tflite as importer
 
         arguments = {}
     else:
-        hostile = pytest.importorskip("test_convert_onnx_hostile", reason="needs the package onnx")
+        network = pytest.importorskip("onnx_builder", reason="needs the package onnx").quantized_network
         from intsmooth.convert import onnx as importer
 
         arguments = {"input_scale": "1/255"}
-    network = hostile.small_network if name == "tflite" else hostile.network
     found = audit(importer.load(network(), **arguments).graph, Fraction(1, 4), seed=SEED)
     assert found.passed, found.text()
 

@@ -1,13 +1,11 @@
 """The compilation cache: shared by processes that fill it with different kernels, useless, or not there."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[1]
+from places import ROOT
 
 # Runs a fully connected network (tile 1 x 1) and, when asked, a convolution (other tiles) against the twins.
 PROGRAM = """

@@ -1,18 +1,16 @@
 """The commands around importers: convert, compare, certify on other formats, and what comparisons count."""
 
 import json
-import os
-import pathlib
 
 import models
 import numpy as np
 import pytest
+from places import SHARED
 
 from intsmooth import cli, h5file
 from intsmooth.convert.comparison import Difference, decisions, differences, pairs
 from intsmooth.graph import build_graph
 
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 RESNET8 = SHARED / "models" / "mlperf_tiny_resnet8_int8.tflite"
 
 
@@ -129,9 +127,9 @@ def test_tflite_models_are_converted_compared_and_certified(folder, capsys):
 def test_onnx_models_are_converted_and_compared_with_onnx_runtime(folder, capsys):
     pytest.importorskip("onnx", reason="needs the package onnx")
     pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
-    from test_convert_onnx_hostile import network
+    from onnx_builder import quantized_network
 
-    (folder / "model.onnx").write_bytes(network())
+    (folder / "model.onnx").write_bytes(quantized_network())
     np.savez("two.npz", images=np.random.default_rng(4).integers(0, 256, (5, 6, 6, 2), dtype=np.uint8))
     code, out, _ = run(capsys, "convert model.onnx -o model.h5 --input-scale 1/255")
     assert code == 0 and "QuantizeLinear" in out and h5file.load("model.h5").input_shape == (6, 6, 2)
@@ -156,8 +154,8 @@ def test_onnx_models_are_converted_and_compared_with_onnx_runtime(folder, capsys
 @pytest.mark.slow
 def test_an_onnx_model_is_audited_without_a_file_in_between(folder, capsys):
     pytest.importorskip("onnx", reason="needs the package onnx")
-    from test_convert_onnx_hostile import network
+    from onnx_builder import quantized_network
 
-    (folder / "model.onnx").write_bytes(network())
+    (folder / "model.onnx").write_bytes(quantized_network())
     code, out, _ = run(capsys, "audit model.onnx --input-scale 1/255 --sigma 0.1 --seed 1")
     assert code == 0 and "equality: pass" in out

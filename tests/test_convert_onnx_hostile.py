@@ -9,7 +9,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from onnx_builder import Builder, small_network  # noqa: E402
+from onnx_builder import SCALE, Builder, Quantized, quantized_network, small_network  # noqa: E402
 
 from intsmooth import h5file  # noqa: E402
 from intsmooth.convert import onnx as importer  # noqa: E402
@@ -18,52 +18,20 @@ from intsmooth.convert.load import convert_model, load_model  # noqa: E402
 from intsmooth.errors import FormatError, InputError, MissingExtraError, ModelError, UnsupportedError  # noqa: E402
 from intsmooth.reference import engine  # noqa: E402
 
-SCALE, ZERO = np.float32(0.02), np.int8(-3)
-
-
-class Quantized(Builder):
-    """A model that starts with QuantizeLinear; activations all have one scale and zero point."""
-
-    def start(self):
-        return self.node("QuantizeLinear", ["x", SCALE, ZERO])
-
-    def real(self, x):
-        return self.node("DequantizeLinear", [x, SCALE, ZERO])
-
-    def integer(self, x, scale=SCALE, zero=ZERO):
-        return self.node("QuantizeLinear", [x, scale, zero])
-
-    def weights(self, *shape):
-        values = self.rng.integers(-127, 128, shape).astype(np.int8)
-        return self.node("DequantizeLinear", [values, np.float32(0.01), np.int8(0)])
-
-    def layer(self, op, inputs, **attributes):
-        """Float operator on views of integer tensors, quantized again."""
-        return self.integer(self.node(op, [self.real(inputs[0]), *inputs[1:]], **attributes))
-
-
-def network():
-    b = Quantized((2, 6, 6))
-    x = b.layer("Conv", [b.start(), b.weights(4, 2, 3, 3)], pads=[1, 1, 1, 1])
-    x = b.layer("Relu", [x])
-    x = b.layer("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
-    x = b.layer("Flatten", [x])
-    return b.bytes(b.real(b.layer("Gemm", [x, b.weights(3, 36)], transB=1)))
-
 
 def edited(edit):
-    model = onnx.ModelProto.FromString(network())
+    model = onnx.ModelProto.FromString(quantized_network())
     edit(model)
     return model.SerializeToString()
 
 
 def test_the_untouched_network_converts():
-    graph = importer.load(network(), input_scale="1/255").graph
+    graph = importer.load(quantized_network(), input_scale="1/255").graph
     assert graph.input_shape == (6, 6, 2) and len(graph.classes) == 3
 
 
 def test_every_cut_and_many_changed_bytes_give_a_typed_error_or_a_model():
-    content, start = network(), time.monotonic()
+    content, start = quantized_network(), time.monotonic()
     rng = np.random.default_rng(5)
     damaged = [content[:end] for end in range(0, len(content), 7)]
     for _ in range(250):
@@ -208,7 +176,7 @@ def test_bad_arguments():
     for arguments in ({"levels": (5, 5)}, {"input_scale": 0}, {"unit": 0}, {"std": (0.0,)}, {"mean": (np.nan,)},
                       {"mean": (0.1, 0.2, 0.3)}, {"levels": "x"}):  # fmt: skip
         with pytest.raises(InputError):
-            importer.load(network(), **arguments)
+            importer.load(quantized_network(), **arguments)
     with pytest.raises(InputError):
         importer.load("missing.onnx")
 
@@ -221,7 +189,7 @@ def test_without_the_package(monkeypatch):
 
 def test_models_are_loaded_by_their_suffix(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(network())
+    path.write_bytes(quantized_network())
     graph = load_model(path, input_scale="1/255")
     assert graph.digest == convert_model(path, input_scale="1/255").graph.digest
     h5file.save(graph, tmp_path / "model.h5")
@@ -232,7 +200,7 @@ def test_models_are_loaded_by_their_suffix(tmp_path):
 
 def test_an_input_without_a_shape_is_refused():
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
-    model = onnx.ModelProto.FromString(network())
+    model = onnx.ModelProto.FromString(quantized_network())
     model.graph.input[0].CopyFrom(info)
     with pytest.raises(UnsupportedError, match="shape"):
         importer.load(model.SerializeToString())

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("onnx", reason="needs the package onnx")
 pytest.importorskip("onnxruntime", reason="needs the package onnxruntime, the witness")
 
-from test_convert_onnx import images, layer_steps  # noqa: E402
+from onnx_quantizer import images, layer_steps  # noqa: E402
 
 from intsmooth.convert import onnx as importer  # noqa: E402
 from intsmooth.convert.peers import trace  # noqa: E402

@@ -2,57 +2,9 @@
 
 import numpy as np
 import pytest
-from tflite_builder import ModelBuilder, run_tflm
+from tflite_networks import SAME, X_SCALE, OneOperator, operators
 
-from intsmooth.convert import tflite
-from intsmooth.reference import engine
-
-X_SCALE, X_ZERO = np.float32(0.05), -7
-Y_SCALE, Y_ZERO = np.float32(0.11), 20
-SAME = {"scale": X_SCALE, "zero_point": X_ZERO}
 SOFTMAX_OUTPUT = {"scale": 1 / 256, "zero_point": -128}
-
-
-class OneOperator:
-    """A model around one operator: `x` is the network's int8 input, `y` makes the output."""
-
-    def __init__(self, shape, scale=X_SCALE, zero_point=X_ZERO, dtype="int8"):
-        self.model = ModelBuilder()
-        self.shape, self.dtype = shape, dtype
-        self.x = self.model.tensor(shape, dtype, scale=scale, zero_point=zero_point)
-        self.result = None
-
-    def constant(self, array, **quantization):
-        return self.model.constant(array, **quantization)
-
-    def y(self, code, inputs, shape, options=None, *, scale=Y_SCALE, zero_point=Y_ZERO, dtype="int8", **fields):
-        quantization = {} if dtype in ("int32", "float32") else {"scale": scale, "zero_point": zero_point}
-        self.result = self.model.tensor(shape, dtype, **quantization)
-        self.model.operator(code, inputs, [self.result], options, **fields)
-        return self.result
-
-    def build(self):
-        return self.model.build([self.x], [self.result])
-
-    def check(self, seed=0):
-        """Import, run on random input and on the ends of the range; compare. Returns the conversion."""
-        content = self.build()
-        conversion = tflite.load(content)
-        rng = np.random.default_rng(seed)
-        samples = rng.integers(0, 256, (4, *self.shape[1:]))
-        samples[0] = np.where(samples[0] < 128, 0, 255)
-        results = engine.run(conversion.graph, samples.astype(np.int16))[conversion.graph.output]
-        for levels, result in zip(samples, results, strict=True):
-            values = levels.astype(np.uint8) if self.dtype == "uint8" else (levels - 128).astype(np.int8)
-            expected = run_tflm(content, values[np.newaxis])
-            if expected.dtype == np.uint8:
-                expected = (expected.astype(np.int16) - 128).astype(np.int8)
-            np.testing.assert_array_equal(result.ravel(), expected.ravel(), strict=True)
-        return conversion
-
-
-def operators(conversion):
-    return [node.op for node in conversion.graph.nodes]
 
 
 def test_conv2d_grouped_strided_without_bias():

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from test_convert_tflite import SAME, X_SCALE, X_ZERO, Y_SCALE, Y_ZERO, OneOperator, operators
 from tflite_builder import ModelBuilder, run_tflm
+from tflite_networks import SAME, X_SCALE, X_ZERO, Y_SCALE, Y_ZERO, OneOperator, operators
 
 from intsmooth.convert import tflite
 from intsmooth.errors import FormatError, InputError, OverflowProofError, UnsupportedError

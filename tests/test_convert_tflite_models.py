@@ -1,17 +1,16 @@
 """Whole models of other people: every tensor of the imported graph equals TensorFlow Lite Micro's, on all at hand."""
 
-import os
-import pathlib
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tflite", reason="needs the packages of the test extra")
 
+from places import SHARED
+
 from intsmooth.convert import tflite  # noqa: E402
 from intsmooth.reference import arithmetic, engine  # noqa: E402
 
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 MODELS = SHARED / "models"
 # Random images per model in the default run; the large networks take seconds per image in the naive twin.
 SAMPLES = {

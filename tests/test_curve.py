@@ -1,17 +1,15 @@
 """The certified-accuracy curve, against locuslab's definition and published files, and the plot."""
 
-import os
-import pathlib
 
 import numpy as np
 import pytest
+from places import SHARED
 from result_tables import table
 
 from intsmooth.curve import certified_accuracy_curve, curve_table, plot_curves
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
 from intsmooth.results import read_results
 
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 PUBLISHED = SHARED / "reference_certificates"
 needs_published = pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs INTSMOOTH_SHARED/reference_certificates")
 ROWS = [(3, 0.5, 1), (3, 0.25, 0), (-1, 0.0, 0), (1, 1.0, 1), (2, 0.5, 1)]

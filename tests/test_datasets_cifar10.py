@@ -1,19 +1,16 @@
 """CIFAR-10 in its official archives, truncated and hostile ones included: no pickle is executed."""
 
-import os
-import pathlib
 import pickle
 
 import data_files
 import numpy as np
 import pytest
 from data_files import Bomb, cifar_records, python2_pickle, tar_of
+from places import SHARED
 
 from intsmooth.datasets import cifar10, open_dataset
 from intsmooth.datasets.pickles import Call, byte_array, read_plain_pickle
 from intsmooth.errors import DataError
-
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 
 
 def test_cifar10_binary_folder_in_channel_row_column_order(tmp_path):

@@ -1,18 +1,16 @@
 """Folders of images and Caltech-101: layouts, parts, scaling, broken and oversized pictures."""
 
-import os
-import pathlib
 import zipfile
 
 import numpy as np
 import pytest
 from data_files import caltech_files, image_bytes, tar_of
+from places import SHARED
 
 from intsmooth.datasets import caltech101, image_files, open_dataset
 from intsmooth.errors import DataError, MissingExtraError
 
 RNG = np.random.default_rng(20240607)
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 
 
 def test_a_folder_per_class(tmp_path):

@@ -1,14 +1,12 @@
 """Executors: any order, any loss, any split gives the bytes of the serial run."""
 
 import pickle
-import random
-import threading
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from executions import MODES, N, dataset_of
-from test_run import COUNT, Images, small_dataset, small_smooth, timeless
+from executions import MODES, Disorderly, N, dataset_of
+from small_runs import COUNT, Images, small_dataset, small_smooth, timeless
 
 import intsmooth.dispatch
 import intsmooth.workers
@@ -16,58 +14,6 @@ from intsmooth import tasks
 from intsmooth.errors import DataError, ResourceError
 from intsmooth.run import certify_dataset
 from intsmooth.tasks import Job, VotesNeeded, certify_images, count_block, pack, unpack
-
-
-class Disorderly(Executor):
-    """An executor of nobody's make: `submit`, and no more. Workers run tasks in random order, each task twice, as after
-    a loss, on copies of its arguments, and forget what they know now and then, as after a restart.
-    """
-
-    def __init__(self, workers=3, memory=10):
-        self.random, self.workers, self.memory = random.Random(1), workers, memory
-        self.tasks, self.calls, self.most, self.shipped, self.done = [], [], 0, 0, 0
-        self.change, self.open = threading.Condition(), True
-        self.thread = threading.Thread(target=self.work)
-        self.thread.start()
-
-    def submit(self, function, /, *arguments):
-        future, content = Future(), pickle.dumps((function, arguments))
-        with self.change:
-            self.tasks.append((future, content))
-            self.most = max(self.most, len(self.tasks))
-            self.calls.append(function.__name__)
-            self.shipped += arguments[0].content is not None
-            self.change.notify()
-        return future
-
-    def work(self):
-        while True:
-            with self.change:
-                self.change.wait_for(lambda: self.tasks or not self.open)
-                if not self.tasks:
-                    return
-                future, content = self.tasks.pop(self.random.randrange(len(self.tasks)))
-            if not future.set_running_or_notify_cancel():
-                continue
-            self.done += 1
-            if self.done % self.memory == 0:
-                tasks._jobs.clear()
-            results = []
-            for _ in range(2):
-                function, arguments = pickle.loads(content)
-                try:
-                    results.append(function(*arguments))
-                except Exception as error:  # handed to whoever waits
-                    future.set_exception(error)
-                    break
-            else:
-                future.set_result(results[1])
-
-    def shutdown(self, wait=True, *, cancel_futures=False):
-        with self.change:
-            self.open = False
-            self.change.notify()
-        self.thread.join()
 
 
 @pytest.mark.parametrize("mode", MODES)

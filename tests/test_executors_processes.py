@@ -1,9 +1,6 @@
 """Certification on processes and on the engines of others: Dask, loky, MPI."""
 
-import contextlib
-import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +8,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
-from executions import MODES, N, alive, digits_command, kill_at
-from test_executors import Disorderly
-from test_run import COUNT, ENVIRONMENT, Images, small_dataset, small_smooth, timeless
+from executions import MODES, Disorderly, N, alive, dask_cluster, digits_command, kill_at, mpi_start
+from places import ENVIRONMENT
+from small_runs import COUNT, Images, small_dataset, small_smooth, timeless
 
 from intsmooth import cli
 from intsmooth.errors import InputError, MissingExtraError, ResourceError
@@ -67,36 +64,6 @@ def test_worker_counts():
         assert worker_count(executor) >= 1
     with open_executor() as nothing:
         assert nothing is None
-
-
-@contextlib.contextmanager
-def time_limit(seconds):
-    """An engine that waits for ever makes a test fail instead of hanging."""
-
-    def stop(*_):
-        raise TimeoutError(f"not done after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextlib.contextmanager
-def dask_cluster(**options):
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1} | options
-    with (
-        time_limit(240),
-        distributed.LocalCluster(
-            host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL, **options
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 def test_dask_in_threads_of_this_process(tmp_path, serial_lines):
@@ -173,18 +140,6 @@ def test_loky(tmp_path, serial_lines, tiny_tasks):
         executor.shutdown(wait=True, kill_workers=True)
     certify_dataset(small_smooth(), small_dataset(), tmp_path / "b.tsv", n=N)
     assert timeless(tmp_path / "b.tsv") == serial_lines["fixed"]
-
-
-def mpi_start():
-    """The beginning of a command that runs Python on three MPI processes."""
-    pytest.importorskip("mpi4py")
-    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
-    if mpiexec is None:
-        pytest.skip("no mpiexec here")
-    start = [mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures"]
-    if subprocess.run([*start, "-c", "pass"], capture_output=True, timeout=60, check=False).returncode:
-        pytest.skip("mpiexec does not work here")
-    return start
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """Machines that break in the middle of a run, and callers who ask for too much: every case ends as it should.
 
 Other faults are tested beside what they are about: kernels' caches in test_cache.py, torn lines and locks in
-test_results.py, lost workers in test_run.py, how images are stored in test_smooth.py, the command line in test_cli.py.
+test_results.py, lost workers in test_run.py, how images are stored in test_smooth.py, streams in test_cli_streams.py.
 """
 
 import contextlib
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -14,10 +13,10 @@ import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import models
 import numpy as np
 import pytest
-from test_run import COUNT, ENVIRONMENT, Images, small_dataset, small_smooth, timeless
+from places import ENVIRONMENT, listen_to_ctrl_c
+from small_runs import COUNT, Images, certify_command, lines_of_run, small_dataset, small_smooth, timeless
 
 import intsmooth.run
 from intsmooth import cli, outcome
@@ -32,28 +31,14 @@ from intsmooth.run import certify_dataset, rehearse
 from intsmooth.smooth import Smooth
 from intsmooth.vote import count_votes
 
-ROOT = pathlib.Path(__file__).parents[1]
 N = 2000  # votes per image of the runs that are killed: a few milliseconds
-TOO_MANY = 2**31
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return models.tiny_conv(np.random.default_rng(1))
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(2).integers(0, 17, (8, 8), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    path = tmp_path_factory.mktemp("whole") / "whole.tsv"
-    certify_dataset(small_smooth(), small_dataset(), path, n=N)
-    return timeless(path)
+    return lines_of_run(tmp_path_factory.mktemp("whole"), N)
 
 
 @pytest.fixture
@@ -90,15 +75,6 @@ def exit_code(child: int, seconds: float = 60) -> int:
             pytest.fail("the child hangs")
         time.sleep(0.005)
     return os.waitstatus_to_exitcode(found[1])
-
-
-def certify_command(folder, **options) -> list[str]:
-    """Arguments of a command line that certifies two images; the model and the images are put into `folder`."""
-    save(models.tiny_conv(np.random.default_rng(1)), folder / "model.h5")
-    np.savez(folder / "data.npz", images=np.zeros((2, 8, 8), np.uint8), labels=[0, 1])
-    command = ["certify", str(folder / "model.h5"), "--data", str(folder / "data.npz"), "--sigma", "0.25"]
-    command += ["--seed", "5"]
-    return command + [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 # Runs that end before their time
@@ -141,6 +117,7 @@ def test_ctrl_c_with_two_threads_in_the_middle_of_an_image(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-m", "intsmooth", *command],
         cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=listen_to_ctrl_c,
     ) as process:  # fmt: skip
         for line in process.stderr:
             if "expected time" in line:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reference_arithmetic import BOUNDARIES, INT32_MAX, INT32_MIN, int32s
+from int32_values import BOUNDARIES, INT32_MAX, INT32_MIN, int32s
 
 from intsmooth import fixedpoint
 from intsmooth.errors import InputError

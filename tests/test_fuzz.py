@@ -170,7 +170,7 @@ def test_a_pipe_that_nobody_writes_to_blocks_no_reader(tmp_path, name, reader):
 def test_scales_of_an_onnx_model_that_are_far_apart():
     """What overflows in float32 is clamped, without a warning (found by seed 6)."""
     from onnx import TensorProto, helper
-    from test_convert_onnx_hostile import Quantized
+    from onnx_builder import Quantized
 
     from intsmooth.convert import onnx
 

@@ -8,11 +8,9 @@ import pytest
 pytest.importorskip("tflite", reason="needs the packages of the test extra")
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 from onnx import TensorProto, helper  # noqa: E402
-from test_convert_onnx_hostile import Quantized  # noqa: E402
-from test_convert_onnx_hostile import network as onnx_network  # noqa: E402
-from test_convert_tflite import OneOperator  # noqa: E402
-from test_convert_tflite_hostile import relu_network, small_network  # noqa: E402
+from onnx_builder import Quantized, quantized_network  # noqa: E402
 from tflite_builder import ModelBuilder  # noqa: E402
+from tflite_networks import OneOperator, relu_network, small_network  # noqa: E402
 
 from intsmooth.convert import onnx as onnx_importer  # noqa: E402
 from intsmooth.convert import tflite as tflite_importer  # noqa: E402
@@ -143,7 +141,7 @@ def max_pool(**attributes):
 
 
 def edited(edit):
-    model = onnx.ModelProto.FromString(onnx_network())
+    model = onnx.ModelProto.FromString(quantized_network())
     edit(model)
     return model.SerializeToString()
 
@@ -167,7 +165,7 @@ def external(location):
 
 ONNX = {
     "empty": (lambda: b"", FormatError, "no graph"),
-    "eight bytes": (lambda: onnx_network()[:8], FormatError, "ONNX model"),
+    "eight bytes": (lambda: quantized_network()[:8], FormatError, "ONNX model"),
     "another kind of file": (lambda: b"\x89HDF\r\n\x1a\n" * 9, FormatError, "ONNX model"),
     "stride 0": (lambda: conv(strides=[0, 1]), ModelError, "stride"),
     "negative stride": (lambda: conv(strides=[-1, 1]), ModelError, "stride"),

@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import os
-import pathlib
 import pickle
 import subprocess
 import sys
@@ -11,12 +10,11 @@ import textwrap
 import time
 from fractions import Fraction
 
-import models
 import numpy as np
 import pytest
+from places import ENVIRONMENT, ROOT
 from scipy import stats
-from test_faults import N, certify_command, expected, image, tiny  # noqa: F401  fixtures
-from test_run import ENVIRONMENT, Images, small_dataset, small_smooth, timeless
+from small_runs import Images, certify_command, lines_of_run, small_dataset, small_smooth, timeless
 
 from intsmooth import cli
 from intsmooth.binomial import LARGEST_N
@@ -37,8 +35,14 @@ from intsmooth.smooth import Smooth
 from intsmooth.target import plan_target
 from intsmooth.vote import count_votes
 
-ROOT = pathlib.Path(__file__).parents[1]
+N = 200  # votes per image
 TOO_MANY = 2**31
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return lines_of_run(tmp_path_factory.mktemp("whole"), N)
+
 
 def test_no_image_at_all(tmp_path, tiny):
     nothing = Dataset("nothing", Images(), np.arange(0), np.arange(0))
@@ -62,20 +66,13 @@ def test_one_image(tmp_path, expected, tiny):
     assert Engine(tiny, threads=5).classify(one).tolist() == Engine(tiny, "numpy").classify(one).tolist()
 
 
-def large_model(size):
-    """A model of size x size images that shrinks them by pooling at once."""
-    b = models.NetworkBuilder(np.random.default_rng(1), (size, size, 1))
-    kernel = (size // 16, size // 16)
-    return b.graph(b.dense(b.pool("max_pool2d", b.start, kernel=kernel, stride=kernel), 3))
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory that the system keeps to")
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_an_image_larger_than_the_memory_allowed(tmp_path, backend):
     script = textwrap.dedent(f"""
         import resource
         import numpy as np
-        from test_limits import large_model
+        from models import large_model
         from intsmooth.errors import ResourceError
         from intsmooth.smooth import Smooth
         Smooth(large_model(32), 1, seed=1, backend={backend!r}, threads=1).certify(np.zeros((32, 32), np.uint8), n=10)

@@ -1,14 +1,12 @@
 """An edge script in an environment that really holds only numpy and h5py."""
 
 import os
-import pathlib
 import subprocess
 import sys
 import venv
 
 import pytest
-
-ROOT = pathlib.Path(__file__).parents[1]
+from places import ROOT
 
 SCRIPT = """
 import importlib.util

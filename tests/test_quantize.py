@@ -3,8 +3,6 @@
 import io
 import json
 import math
-import os
-import pathlib
 import warnings
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 
 from onnx_builder import Builder, resnet20, small_network  # noqa: E402
+from places import SHARED
 
 from intsmooth import cli, h5file  # noqa: E402
 from intsmooth.convert.onnx_float import convolve  # noqa: E402
@@ -21,7 +20,6 @@ from intsmooth.datasets.arrays import open_arrays  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.errors import FormatError, InputError, UnsupportedError  # noqa: E402
 
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

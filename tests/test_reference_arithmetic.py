@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from int32_values import BOUNDARIES, INT32_MAX, int32s
 
 from intsmooth import fixedpoint
 from intsmooth.reference import arithmetic
 
-INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-# gemmlowp's test values: +-2^i with offsets -2 .. 2, and the ends of the range
-BOUNDARIES = sorted(
-    {value for i in range(32) for sign in (1, -1) for offset in range(-2, 3)
-     if INT32_MIN <= (value := sign * 2**i + offset) <= INT32_MAX} | {INT32_MIN, INT32_MAX}
-)  # fmt: skip
-int32s = st.integers(INT32_MIN, INT32_MAX) | st.sampled_from(BOUNDARIES)
 SETTINGS = settings(max_examples=300, deadline=None, derandomize=True)
 
 

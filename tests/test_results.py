@@ -5,7 +5,6 @@ import datetime
 import json
 import multiprocessing
 import os
-import pathlib
 import subprocess
 import sys
 import textwrap
@@ -14,15 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ENVIRONMENT, SHARED
 
 from intsmooth.errors import ResourceError, ResultsError
 from intsmooth.records import Certificate
 from intsmooth.results import COLUMNS, LOCUSLAB, SETTINGS, read_results, result_row
 from intsmooth.results_writer import ResultsWriter
 
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
-TESTS = pathlib.Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
 RUN = {
     "n0": "100",
     "alpha": "0.001",

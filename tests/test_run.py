@@ -1,7 +1,6 @@
 """Certifying a data set: the same bytes whoever computes, whatever breaks, and however often it is resumed."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import models
 import numpy as np
 import pytest
+from places import ENVIRONMENT
+from small_runs import COUNT, Images, lines_of_run, small_dataset, small_smooth, timeless
 
 from intsmooth.datasets.base import Dataset
 from intsmooth.errors import DataError, InputError, ResourceError, ResultsError
@@ -21,37 +22,10 @@ from intsmooth.results import read_results
 from intsmooth.run import certify_dataset, recorded_seed, rehearse
 from intsmooth.smooth import Smooth
 
-TESTS = pathlib.Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}"}
-COUNT = 12
-
-
-class Images:
-    """position -> a random image; a class, so that it can go to other processes."""
-
-    def __call__(self, position):
-        return np.random.default_rng(position).integers(0, 17, (8, 8), dtype=np.uint8)
-
-
-def small_dataset(count=COUNT, read=None, labels=True):
-    numbers = np.arange(count)
-    return Dataset("small", read or Images(), 5 * numbers, numbers % 10 if labels else None)
-
-
-def small_smooth(seed=11, sigma="0.25", threads=1):
-    return Smooth(models.tiny_conv(np.random.default_rng(1)), sigma, seed=seed, threads=threads)
-
-
-def timeless(path):
-    """A results file's lines without the column of times."""
-    return [line.split("\t")[:5] + line.split("\t")[6:] for line in pathlib.Path(path).read_text().splitlines()]
-
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    path = tmp_path_factory.mktemp("serial") / "serial.tsv"
-    certify_dataset(small_smooth(), small_dataset(), path, n=200)
-    return timeless(path)
+    return lines_of_run(tmp_path_factory.mktemp("whole"), n=200)
 
 
 def test_rows_say_what_certify_says(tmp_path):
@@ -122,7 +96,9 @@ def run_in_background(folder, pause):
     save(models.tiny_conv(np.random.default_rng(1)), folder / "tiny.h5")
     script = textwrap.dedent(f"""
         import time
-        from test_run import *
+        from small_runs import Images, small_dataset
+        from intsmooth.run import certify_dataset
+        from intsmooth.smooth import Smooth
         class Slow(Images):
             def __call__(self, position):
                 time.sleep({pause})

@@ -10,8 +10,7 @@ import models
 import numpy as np
 import pytest
 from scipy import stats
-from test_run import Images, small_dataset, small_smooth, timeless
-from test_smooth import Recorder
+from small_runs import Images, Recorder, small_dataset, small_smooth, timeless
 
 from intsmooth.certificate_table import build_table, rederive
 from intsmooth.certify import certificate_from_counts

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from test_executors_processes import dask_cluster, mpi_start
-from test_run import ENVIRONMENT, timeless
+from executions import dask_cluster, mpi_start
+from places import ENVIRONMENT
+from small_runs import timeless
 
 from intsmooth.datasets import open_dataset
 from intsmooth.run import certify_dataset

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_runs import Recorder
 
 from intsmooth.errors import InputError
 from intsmooth.graph import build_graph
@@ -39,16 +40,6 @@ def half_space(threshold, levels=(0, 16)):
 def probability_of_high(x0, threshold, sigma="0.25", law="rounded"):
     table = noise_table(Fraction(sigma) * 16, law)
     return float(sum(p for z, p in enumerate(pmf(table), start=table.first) if x0 + z > threshold))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return models.tiny_conv(np.random.default_rng(1))
-
-
-@pytest.fixture(scope="module")
-def image():
-    return np.random.default_rng(2).integers(0, 17, (8, 8), dtype=np.uint8)
 
 
 def test_a_half_space_is_certified_nearly_up_to_its_boundary():
@@ -130,17 +121,6 @@ def test_blocks_of_votes_add_up(tiny, image, blocks, stage, first):
     assert np.array_equal(
         count_votes(smooth.engine, x, smooth.table, smooth.seed, stage, whole.first, n, block=13).counts, whole.counts
     )
-
-
-class Recorder:
-    """An engine that votes for class 2 and writes down which samples it was asked for."""
-
-    def __init__(self, graph):
-        self.graph, self.asked = graph, []
-
-    def count_votes(self, image, table, key, first, n):
-        self.asked.append((key.tobytes(), first, n))
-        return n * np.eye(len(self.graph.classes), dtype=np.int64)[2]
 
 
 def test_no_sample_serves_twice(tiny, image):

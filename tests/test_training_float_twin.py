@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_run import ENVIRONMENT
+from places import ENVIRONMENT
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 pytest.importorskip("sklearn", reason="scikit-learn (extra [train]) brings the digits")
