@@ -16,7 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from intsmooth.convert import onnx_elementwise, onnx_layers, onnx_movement, onnx_qlinear, onnx_windows
+from intsmooth.convert import onnx_constants, onnx_elementwise, onnx_layers, onnx_movement, onnx_qlinear, onnx_windows
 from intsmooth.convert.onnx_file import OnnxModel, read_bytes, read_model
 from intsmooth.convert.onnx_layout import as_plain
 from intsmooth.convert.onnx_translation import InputMapping, Skipped, Translation, checked_size
@@ -31,6 +31,7 @@ TRANSLATORS = (
     onnx_layers.TRANSLATORS
     | onnx_elementwise.TRANSLATORS
     | onnx_windows.TRANSLATORS
+    | onnx_constants.TRANSLATORS
     | onnx_movement.TRANSLATORS
     | onnx_qlinear.TRANSLATORS
 )

@@ -1,4 +1,4 @@
-"""Operators that move values or compute shapes: how ONNX's become operators of weights/FORMAT.md, or nothing at all.
+"""Operators that move values: how ONNX's become operators of weights/FORMAT.md, or nothing at all.
 
 Flattening an image and transposing it to or from our order of elements need no node: the integers stay where they are,
 and the next operator reads them in the order that they have.
@@ -175,55 +175,6 @@ def identity(t: Translation) -> None:
     t.values[t.output()] = t.settle(source)
 
 
-def constant(t: Translation) -> None:
-    names = ("value", "value_float", "value_int", "value_floats", "value_ints")
-    found = next((t.node.attributes[name] for name in names if name in t.node.attributes), None)
-    if found is None or isinstance(found, str):
-        raise UnsupportedError("a constant that is no array of numbers")
-    array = found if isinstance(found, np.ndarray) else np.array(found)
-    numbers = not isinstance(found, np.ndarray) and array.dtype.kind == "f"
-    t.values[t.output()] = Known(array.astype(np.float32) if numbers else array)
-
-
-def shape_of(t: Translation) -> None:
-    (source,) = t.inputs(1)
-    full = (t.batch, *t.shape(source))
-    t.values[t.output()] = Known(np.array(full[t.attribute("start", 0) : t.attribute("end", len(full))], np.int64))
-
-
-def gather(t: Translation) -> None:
-    source, index = t.inputs(2)
-    vector, index = t.known(source, "the gathered vector", "iu"), t.known(index, "the index", "iu")
-    if vector.ndim != 1 or index.size > 64 or t.attribute("axis", 0) != 0 or (np.abs(index) > len(vector)).any():
-        raise UnsupportedError("gathers from anything but a short vector of sizes")
-    t.values[t.output()] = Known(np.take(vector, index.astype(np.int64), mode="wrap"))
-
-
-def constant_of_shape(t: Translation) -> None:
-    """PyTorch writes the zero points of a bias, one per channel, this way."""
-    (source,) = t.inputs(1)
-    shape = t.integers(source, "the shape")
-    value = t.attribute("value", np.zeros(1, np.float32))
-    if value.size != 1 or len(shape) > 4:
-        raise UnsupportedError(f"{value.size} values in shape {shape}, supported: one value, up to 4 dimensions")
-    t.charge(math.prod(checked_size(shape)) * value.itemsize)
-    t.values[t.output()] = Known(np.full(shape, value.item(), value.dtype))
-
-
-def cast(t: Translation) -> None:
-    """Of constants; of quantized activations to the type that they have, which PyTorch writes behind QuantizeLinear."""
-    (source,) = t.inputs(1)
-    types, wanted = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}, t.attribute("to", 0)
-    value = t.value(source)
-    if isinstance(value, Integer) and types.get(wanted) == (np.uint8 if value.unsigned else np.int8):
-        t.values[t.output()] = value
-        return
-    array = t.known(source, "a constant", "iuf")
-    if wanted not in types:
-        raise UnsupportedError(f"a cast to type {wanted}")
-    t.values[t.output()] = Known(array.astype(types[wanted]))
-
-
 def slice_(t: Translation) -> None:
     """Every stride-th pixel of an image, from the first to the last; slices of a vector of sizes."""
     source, start, end, axes_name, steps_name = t.inputs(3, 5)
@@ -307,6 +258,5 @@ def _shortcut(t: Translation, moved: Shortcut, channels: int) -> Pending:
 
 TRANSLATORS = {
     "Reshape": reshape, "Flatten": flatten, "Squeeze": squeeze, "Unsqueeze": unsqueeze, "Transpose": transpose,
-    "Concat": concat, "Identity": identity, "Dropout": identity, "Constant": constant, "Shape": shape_of,
-    "Gather": gather, "Cast": cast, "ConstantOfShape": constant_of_shape, "Slice": slice_, "Pad": pad,
+    "Concat": concat, "Identity": identity, "Dropout": identity, "Slice": slice_, "Pad": pad,
 }  # fmt: skip
