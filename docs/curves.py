@@ -24,6 +24,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.stats import beta, norm
+from two_classes import with_two_classes
 
 from intsmooth.certify import format_radius_down
 from intsmooth.curve import plot_curves
@@ -56,6 +57,10 @@ The published per-image results (Cohen, Rosenfeld and Kolter, 2019; Jeong and Sh
 samples. They stand here at the n of ours: the radius gives the bound on p, the bound the share of votes, the share at
 the smaller n (fractions of a vote are kept) a new bound and a new radius; images on which they abstained stay so. All
 numbers are cut, not rounded up. A dash: the run skipped images whose selection was wrong, which changes no other number.
+
+All rows but the second of each table have the one-sided bound on the top class, which the literature reports. The second
+has what the votes of the first give under the bound on two classes at the same alpha ([theory.md](theory.md), section 2;
+`certify --bound two-class`). The published tables hold no counts of the other classes, so it cannot be computed for them.
 """
 
 
@@ -69,7 +74,8 @@ class Curve:
     method: str
     sigma: float
     n: int
-    role: str = "published"  # "ours", "twin" (our float network), "partner" (ours once more, at the twin's n)
+    role: str = "published"  # "ours", "two classes" (its votes, the other bound), "twin" (our float network), "partner" (ours
+    # once more, at the twin's n)
 
     @property
     def label(self) -> str:
@@ -179,7 +185,8 @@ def accuracy_table(curves: Sequence[Curve], radii: Sequence[float]) -> list[str]
         cells = [curve.label, *(percent(count, summary.images) for count in summary.counts)]
         abstained = "-" if summary.skipped else percent(summary.abstentions, summary.images)
         cells += [format_radius_down(summary.acr, 3), abstained, f"{summary.images}"]
-        lines.append(f"| {' | '.join(f'**{cell}**' if curve.role == 'ours' else cell for cell in cells)} |")
+        bold = curve.role in ("ours", "two classes")
+        lines.append(f"| {' | '.join(f'**{cell}**' if bold else cell for cell in cells)} |")
     return lines
 
 
@@ -215,7 +222,7 @@ def write(
         shown = [curve, *(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
         data = DATA.get(curve.data, curve.data)
         name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
-        lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *accuracy_table(shown, radii), ""]
+        lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *accuracy_table([curve, *_two_classes(curve), *shown[1:]], radii), ""]
         for twin in twins:
             for partner in (other for other in same if other.role != "twin" and other.n == twin.n):
                 lines += [*loss_table(partner, twin, radii), ""]
@@ -231,6 +238,14 @@ def write(
     except OSError as error:
         raise ResourceError(f"{target} cannot be written ({error.strerror}); give another --out") from error
     return [*written, target]
+
+
+def _two_classes(curve: Curve) -> list[Curve]:
+    """The curve of the same votes under the other bound, where the file has them."""
+    if "counts" not in curve.results.columns:
+        return []
+    results, method = with_two_classes(curve.results), f"{curve.method}, two-class bound"
+    return [replace(curve, results=results, method=method, role="two classes")]
 
 
 def _subject(curve: Curve) -> tuple[str, str, float]:

@@ -32,6 +32,10 @@ from intsmooth.theorem import Ancestor, ancestor
 
 Number = float | int | str | Fraction
 
+# Of alpha, for the bound on the top class where the others are bounded too. Every radius needs that bound, and the width
+# of the others grows only with the logarithm of their share.
+TOP_SHARE = Fraction(19, 20)
+
 
 def certificate_from_counts(
     top_hits: int,
@@ -110,9 +114,9 @@ def certificate_from_two_classes(
     """Certify class `top` from the counts of all classes: a lower bound for it and an upper bound for each of the
     others.
 
-    alpha is split: one half to the top class, the other in equal parts to the K - 1 others. Helps where the votes that
-    miss the top class are spread over many classes; costs a little where they are not. The bound on the others is never
-    above one minus the bound on the top class. Arguments, guarantee and errors as in `certificate_from_counts`.
+    alpha is split: TOP_SHARE of it to the top class, the rest in equal parts to the K - 1 others. Helps where the votes
+    that miss the top class are spread over many classes; costs very little where they are not. The bound on the others is
+    never above one minus the bound on the top class. Arguments, guarantee and errors as in `certificate_from_counts`.
     """
     votes = [checked_integer(count, "a count", 0, LARGEST_N) for count in counts]
     if len(votes) < 2:
@@ -122,12 +126,12 @@ def certificate_from_two_classes(
     level = checked_alpha(alpha)
     simultaneous = checked_integer(simultaneous, "simultaneous", 1)
     model = checked_ancestor(sigma, law, dimension, unit, tv, tau)
-    share = level / simultaneous / 2
-    p = clopper_pearson_lower(votes[top], n, share)
+    level_each = level / simultaneous
+    p = clopper_pearson_lower(votes[top], n, TOP_SHARE * level_each)
     # The bound grows with the count, so the largest of the others' bounds is that of the runner-up.
     runner_up = max(votes[:top] + votes[top + 1 :])
-    p_other = min(clopper_pearson_upper(runner_up, n, share / (len(votes) - 1)), 1.0 - p)
-    extra: dict[str, Any] = {"bound": "two classes", "p_other": p_other}
+    p_other = min(clopper_pearson_upper(runner_up, n, (1 - TOP_SHARE) * level_each / (len(votes) - 1)), 1.0 - p)
+    extra: dict[str, Any] = {"bound": "two classes", "p_other": p_other, "top_share": str(TOP_SHARE)}
     if simultaneous > 1:
         extra["simultaneous"] = simultaneous
     return certificate_record(

@@ -1,7 +1,6 @@
 """docs/curves.py: published tables at another n, and the document that it writes, from small synthetic files."""
 
 import importlib.util
-import os
 import pathlib
 import sys
 
@@ -11,18 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
+from places import ROOT, SHARED
+from small_runs import small_dataset, small_smooth
+
 from intsmooth.certify import certificate_from_counts
 from intsmooth.report import summarize
+from intsmooth.results import read_results
+from intsmooth.run import certify_dataset
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 if not (DOCS / "curves.py").exists():
     pytest.skip("docs/ is not part of this installation", allow_module_level=True)
-SHARED = pathlib.Path(os.environ.get("INTSMOOTH_SHARED", pathlib.Path(__file__).parents[2] / "shared"))
 PUBLISHED = SHARED / "reference_certificates"
 
 
 @pytest.fixture(scope="module")
 def curves():
+    sys.path.insert(0, str(DOCS))
     spec = importlib.util.spec_from_file_location("curves", DOCS / "curves.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules["curves"] = module  # where dataclasses look for annotations
@@ -127,6 +131,24 @@ def test_a_float_twin_at_fewer_samples_is_compared_with_its_like(curves, folders
     assert curves.main([*paths, "--no-plots"]) == 0
     text = (folders / "models.md").read_text()
     assert "same noise (n = 1,000, 60 images)" in text and text.count("## ") == 1 and "| ResNet-20, float" not in text
+
+
+def test_the_other_bound_of_the_same_votes_is_what_certify_gives(curves, tmp_path):
+    found = {}
+    for bound in ("clopper-pearson", "two-class"):
+        path = tmp_path / f"{bound}.tsv"
+        certify_dataset(small_smooth(), small_dataset(), path, n=200, bound=bound)
+        found[bound] = read_results(path)
+    other = curves.with_two_classes(found["clopper-pearson"])
+    wanted = found["two-class"]
+    assert np.abs(other.radius - wanted.radius).max() < 1e-6 and (other.radius != found["clopper-pearson"].radius).any()
+    assert (other.predict == wanted.predict).all() and (other.correct == wanted.correct).all()
+    path = tmp_path / "ours" / "cifar10-resnet20-s0.25.tsv"
+    path.parent.mkdir()
+    path.write_bytes((tmp_path / "clopper-pearson.tsv").read_bytes())
+    curves.write(curves.read_ours(path.parent), [], tmp_path, plots=False)
+    rows = [line for line in (tmp_path / "models.md").read_text().splitlines() if line.startswith("| **ResNet-20")]
+    assert len(rows) == 2 and "two-class bound" in rows[1]
 
 
 def test_images_that_were_skipped_are_no_abstentions_of_the_model(curves, folders):
