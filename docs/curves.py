@@ -74,8 +74,7 @@ class Curve:
     method: str
     sigma: float
     n: int
-    role: str = "published"  # "ours", "two classes" (its votes, the other bound), "twin" (our float network), "partner" (ours
-    # once more, at the twin's n)
+    role: str = "published"  # "ours", "twin" (our float network), "partner" (ours once more, at the twin's n)
 
     @property
     def label(self) -> str:
@@ -185,8 +184,7 @@ def accuracy_table(curves: Sequence[Curve], radii: Sequence[float]) -> list[str]
         cells = [curve.label, *(percent(count, summary.images) for count in summary.counts)]
         abstained = "-" if summary.skipped else percent(summary.abstentions, summary.images)
         cells += [format_radius_down(summary.acr, 3), abstained, f"{summary.images}"]
-        bold = curve.role in ("ours", "two classes")
-        lines.append(f"| {' | '.join(f'**{cell}**' if bold else cell for cell in cells)} |")
+        lines.append(f"| {' | '.join(f'**{cell}**' if curve.role == 'ours' else cell for cell in cells)} |")
     return lines
 
 
@@ -219,16 +217,17 @@ def write(
         radii = RADII.get(curve.sigma, LARGE)
         same = [other for other in ours if (other.data, other.network, other.sigma) == _subject(curve)]
         twins = [other for other in same if other.role == "twin"]
-        shown = [curve, *(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
+        others = [*(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
+        table = accuracy_table([curve, *_two_classes(curve), *others], radii)
         data = DATA.get(curve.data, curve.data)
         name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
-        lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *accuracy_table([curve, *_two_classes(curve), *shown[1:]], radii), ""]
+        lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *table, ""]
         for twin in twins:
             for partner in (other for other in same if other.role != "twin" and other.n == twin.n):
                 lines += [*loss_table(partner, twin, radii), ""]
         if plots:
             lines += [f"![certified accuracy, {data}, sigma = {curve.sigma:g}]({name})", ""]
-            named = [_named(one) for one in shown]
+            named = [_named(one) for one in (curve, *others)]
             title = f"{data}, sigma = {curve.sigma:g}, n = {curve.n:,}, alpha = {ALPHA}"
             plot_curves(named, out / name, title, thick=1)
             written.append(out / name)
@@ -245,7 +244,7 @@ def _two_classes(curve: Curve) -> list[Curve]:
     if "counts" not in curve.results.columns:
         return []
     results, method = with_two_classes(curve.results), f"{curve.method}, two-class bound"
-    return [replace(curve, results=results, method=method, role="two classes")]
+    return [replace(curve, results=results, method=method)]
 
 
 def _subject(curve: Curve) -> tuple[str, str, float]:

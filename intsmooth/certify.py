@@ -115,8 +115,8 @@ def certificate_from_two_classes(
     others.
 
     alpha is split: TOP_SHARE of it to the top class, the rest in equal parts to the K - 1 others. Helps where the votes
-    that miss the top class are spread over many classes; costs very little where they are not. The bound on the others is
-    never above one minus the bound on the top class. Arguments, guarantee and errors as in `certificate_from_counts`.
+    that miss the top class are spread over many classes; where they are not, it is the one-sided bound at TOP_SHARE of
+    alpha: the bound on the others is never above one minus the bound on the top class. Arguments, guarantee and errors as in `certificate_from_counts`.
     """
     votes = [checked_integer(count, "a count", 0, LARGEST_N) for count in counts]
     if len(votes) < 2:

@@ -3,7 +3,7 @@
     clopper-pearson   the classical one-sided bound on the top class: the default, and what the literature reports
     randomized        Stevens' randomized bound: never below the first, larger on average by less than one vote
     two-class         the top class from below and every other from above: larger where the votes that miss the top
-                      class are spread over many others, smaller by a thousandth or so where they are not
+                      class are spread over many others, a little smaller where they are not
 
 The bound has to be chosen before the votes: the best of several is not covered by alpha.
 """

@@ -1,5 +1,7 @@
 """Two small models as graphs and as files, and how a file is refused, for tests."""
 
+import struct
+
 import fuzz_targets
 import models
 import numpy as np
@@ -23,3 +25,7 @@ def refused(data: bytes, *words: str, error=FormatError) -> str:
     for word in words:
         assert word in str(caught.value), str(caught.value)
     return str(caught.value)
+
+
+def u64(value: int) -> bytes:
+    return struct.pack("<Q", value)

@@ -8,6 +8,7 @@ onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 OPSET = 17
+SCALE, ZERO = np.float32(0.02), np.int8(-3)  # of every activation of a Quantized model
 
 
 class Builder:
@@ -111,7 +112,6 @@ def resnet20(weights, classes=10):
     return b.bytes(b.node("Gemm", [x, *head], transB=1))
 
 
-SCALE, ZERO = np.float32(0.02), np.int8(-3)
 class Quantized(Builder):
     """A model that starts with QuantizeLinear; activations all have one scale and zero point."""
 

@@ -144,6 +144,7 @@ def test_two_classes_help_where_the_other_votes_are_scattered():
     scattered, gathered = [900, *[20] * 5], [900, 100, 0, 0, 0, 0]
     one = certificate_from_counts(900, 1000, **setting)
     two = certificate_from_two_classes(scattered, top=0, **setting)
+    assert two.extra["top_share"] == "19/20"
     assert two.radius > one.radius > certificate_from_two_classes(gathered, top=0, **setting).radius > 0
     # The worst that two classes can do is the one-sided bound at 19/20 of alpha: p_other is never above 1 - p_top.
     worst = certificate_from_counts(900, 1000, alpha="0.00095", **setting)

@@ -13,20 +13,8 @@ from intsmooth import cli
 
 
 def test_ctrl_c_leaves_a_file_that_the_same_command_continues(folder, capsys):
-    command = [
-        sys.executable,
-        "-m",
-        "intsmooth",
-        "certify",
-        "model.h5",
-        "--data",
-        "data.npz",
-        "--n",
-        "100000",
-        "--out",
-        "a.tsv",
-    ]
-    command += ["--seed", "5", "--threads", "1"]
+    line = "certify model.h5 --data data.npz --n 100000 --out a.tsv --seed 5 --threads 1"
+    command = [sys.executable, "-m", "intsmooth", *line.split()]
     with subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c
     ) as process:
@@ -39,7 +27,7 @@ def test_ctrl_c_leaves_a_file_that_the_same_command_continues(folder, capsys):
     assert process.returncode == 130 and "the same command goes on there" in err and "Traceback" not in err
     rows = (folder / "a.tsv").read_bytes()
     assert rows.endswith(b"\n") and 3 <= rows.count(b"\n") < 9
-    assert cli.main(command[3:]) == 0
+    assert cli.main(line.split()) == 0
     assert (folder / "a.tsv").read_bytes().startswith(rows) and (folder / "a.tsv").read_bytes().count(b"\n") == 9
 
 

@@ -6,7 +6,7 @@ import struct
 import fuzz_targets
 import numpy as np
 import pytest
-from h5_files import SMALL_FILE, SMALLEST, refused
+from h5_files import SMALL_FILE, SMALLEST, refused, u64
 
 from intsmooth import h5file, hdf5
 from intsmooth.errors import ModelError
@@ -31,10 +31,6 @@ def positions(pattern: bytes) -> list[int]:
         found.append(at)
         at = SMALL_FILE.find(pattern, at + 1)
     return found
-
-
-def u64(value: int) -> bytes:
-    return struct.pack("<Q", value)
 
 
 # A weights data set of shape (2, 3): dimensions twice (current and maximal) in its data space message.

@@ -5,13 +5,10 @@ import time
 
 import fuzz
 import pytest
+from h5_files import u64
 
 from intsmooth import h5file, hdf5
 from intsmooth.errors import FormatError
-
-
-def u64(value: int) -> bytes:
-    return struct.pack("<Q", value)
 
 
 class Crafted:
