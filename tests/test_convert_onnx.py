@@ -46,13 +46,14 @@ def test_every_layer_is_within_one_step_of_onnx_runtime(tmp_path, form, unsigned
 @pytest.mark.parametrize("pool, agreement", [("MaxPool", 0.998), ("AveragePool", 0.98)])
 def test_classes_of_a_fitted_network_are_those_of_onnx_runtime(tmp_path, pool, agreement):
     """The head is fitted to real images by least squares. Averages of four integers are ties in one of four cases."""
+    data = SHARED / "data" / "cifar10" / "test_every_20th.npz"
+    if not data.is_file():
+        pytest.skip(f"no images at {data} (set INTSMOOTH_SHARED)")  # of drawn ones, many more averages are ties
     levels = images(500)
     reals = (np.moveaxis(levels, -1, 1) / 255).astype(np.float32)
     session = onnxruntime.InferenceSession(small_network(normalization=False, head=False, pool=pool))
     features = session.run(None, {"x": reals})[0]
-    labels = np.random.default_rng(0).integers(0, 10, len(levels))
-    if (SHARED / "data" / "cifar10" / "test_every_20th.npz").is_file():
-        labels = np.load(SHARED / "data" / "cifar10" / "test_every_20th.npz")["labels"]
+    labels = np.load(data)["labels"]
     wanted = np.eye(10)[labels]
     extended = np.concatenate([features, np.ones((len(features), 1))], axis=1)
     penalty = 1e-3 * len(features) * np.eye(extended.shape[1])
