@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from intsmooth.convert.names import UniqueNames, clean_name
 from intsmooth.convert.onnx_file import OnnxModel, OnnxNode
 from intsmooth.convert.onnx_values import Integer, Known, Pending, Source, Target, View
 from intsmooth.convert.report import Note, Origin
@@ -58,7 +59,7 @@ class Translation:
         self.readers: dict[str, int] = {}
         for name in (*(name for node in model.nodes for name in node.inputs), *model.outputs):
             self.readers[name] = self.readers.get(name, 0) + 1
-        self.repeats: dict[str, int] = {}
+        self.unique_names = UniqueNames()
         self.charged = 0
         self.node: OnnxNode | None = None
         self.batch = 1
@@ -220,7 +221,7 @@ class Translation:
         """A node whose output has our shape `ours`; shape and layout of ONNX's tensor are those of `like` or given."""
         if shape is None:
             shape, image, ours = like.shape, like.image, self.tensors[like.name].shape
-        name = self.unique(_clean(self.node.outputs[0] if self.node else next(iter(self.model.inputs))))
+        name = self.unique(clean_name(self.node.outputs[0] if self.node else next(iter(self.model.inputs))))
         self.tensors[name] = Tensor(name, tuple(ours), "int8", target.zero_point, target.scale)
         self.add(op, inputs, name, attributes or {}, constants or {})
         return Integer(name, tuple(shape), target.scale, target.zero_point, image, target.unsigned)
@@ -228,7 +229,7 @@ class Translation:
     def add(self, op, inputs, output, attributes, constants, suffix="") -> None:
         self.charge(sum(array.nbytes for array in constants.values()))
         label = f"{self.node.index} {self.node.op}" if self.node else "input"
-        name = self.unique(f"{_clean(label)}{suffix}", self.origins)
+        name = self.unique(f"{clean_name(label)}{suffix}", self.origins)
         self.nodes.append(Node(name, op, tuple(inputs), output, attributes, constants))
         self.origins[name] = Origin(label)
 
@@ -240,7 +241,7 @@ class Translation:
                 return
 
     def constant_node(self, values: np.ndarray, target: Target) -> str:
-        name = self.unique(_clean(f"{self.node.outputs[0]} constant"))
+        name = self.unique(clean_name(f"{self.node.outputs[0]} constant"))
         self.tensors[name] = Tensor(name, values.shape, "int8", target.zero_point, target.scale)
         self.add("constant", [], name, {}, {"value": np.ascontiguousarray(values)}, suffix=" constant")
         return name
@@ -272,12 +273,7 @@ class Translation:
         self.beyond[self.output()] = self.beyond.get(name, name)
 
     def unique(self, name: str, taken: Mapping | None = None) -> str:
-        taken = self.tensors if taken is None else taken
-        candidate = name
-        while candidate in taken:
-            self.repeats[name] = self.repeats.get(name, 1) + 1
-            candidate = f"{name} #{self.repeats[name]}"
-        return candidate
+        return self.unique_names.choose(name, self.tensors if taken is None else taken)
 
 
 class Skipped(Exception):
@@ -291,13 +287,6 @@ def _step(real: float, target: Target) -> int:
 
 def _type(array: np.ndarray) -> str:
     return str(array.item(0)) if array.dtype == object else str(array.dtype)
-
-
-def _clean(name: str) -> str:
-    """A name that the model format accepts, as close to the source's as possible."""
-    text = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in name[:160])
-    parts = [part for part in text.split("/") if part.strip() not in ("", ".", "..")]
-    return "/".join(parts).strip() or "tensor"
 
 
 def checked_size(shape) -> tuple[int, ...]:

@@ -5,11 +5,13 @@ as int8: value and zero point less 128, which changes no result. Whatever is wel
 UnsupportedError, and the importer goes on with the next operator in order to list everything.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from intsmooth.convert.names import UniqueNames, clean_name
 from intsmooth.convert.report import Note, Origin
 from intsmooth.convert.tflite_file import TfliteModel, TfliteOperator, TfliteTensor
 from intsmooth.convert.tflite_parameters import activation_clamp
@@ -46,7 +48,7 @@ class Translation:
         self.values: dict[int, np.ndarray] = {}  # int32 tensors known without running the model
         self.floats: set[int] = set()  # float tensors that are a monotone view of an integer tensor
         self.constant_bytes = 0
-        self.repeats: dict[str, int] = {}
+        self.unique_names = UniqueNames()
         self.operator: TfliteOperator | None = None
 
     # What an operator asks about the source
@@ -147,7 +149,7 @@ class Translation:
     def declare(self, index: int, zero_point: int, scale: float | None, *, suffix: str = "",
                 shape: tuple[int, ...] | None = None, dtype: str = "int8") -> str:  # fmt: skip
         """A new tensor named after source tensor `index`."""
-        name = self._unique(_clean(self.source(index).name) + suffix)
+        name = self._unique(clean_name(self.source(index).name) + suffix)
         shape = self.shape(index) if shape is None else shape
         self.tensors[name] = Tensor(name, shape, dtype, zero_point, scale)
         return name
@@ -222,17 +224,5 @@ class Translation:
         self.note("input", text)
         return levels
 
-    def _unique(self, name: str, taken=None) -> str:
-        taken = self.tensors if taken is None else taken
-        candidate = name
-        while candidate in taken:
-            self.repeats[name] = self.repeats.get(name, 1) + 1
-            candidate = f"{name} #{self.repeats[name]}"
-        return candidate
-
-
-def _clean(name: str) -> str:
-    """A name that the model format accepts, as close to the source's as possible."""
-    text = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in name[:160])
-    parts = [part for part in text.split("/") if part.strip() not in ("", ".", "..")]
-    return "/".join(parts).strip() or "tensor"
+    def _unique(self, name: str, taken: Container[str] | None = None) -> str:
+        return self.unique_names.choose(name, self.tensors if taken is None else taken)
