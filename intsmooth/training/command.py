@@ -19,6 +19,7 @@ EXAMPLES = (
     "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/",
     "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/ --resume",
     "train my-recipe.ini --data cifar10/ --out mine.h5 --init run/float.pt",
+    "train cifar10-resnet20-s0.5 --data cifar10/ --out again.h5 --init run/float.pt --quantize-only",
 )
 
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work, or .smoke, appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
     parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5), a shipped model, or another run's float.pt")
+    parser.add_argument("--quantize-only", action="store_true", help="leave out the recipe's float stages: --init is trained")
     parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
@@ -45,6 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
         init=arguments.init,
         fuse=arguments.compile,
         smoke=arguments.smoke,
+        quantize_only=arguments.quantize_only,
     )
     return 0
 
@@ -59,13 +62,15 @@ def run(
     init: str | pathlib.Path | None = None,
     fuse: bool = False,
     smoke: bool = False,
+    quantize_only: bool = False,
     say: Callable[[str], None] = print,
 ) -> Graph:
     """Train by a recipe, save the model to `out`, and return its graph.
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
     init: a model file (.h5), a shipped model's name, or a float.pt whose weights are the start, instead of the recipe's
-    init. fuse: compile with torch.compile, which needs a C++ compiler. say: takes each progress line, which also goes to the log.
+    init. fuse: compile with torch.compile, which needs a C++ compiler. quantize_only: without the recipe's float stages, so
+    that the weights of init are calibrated and quantized as they are. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
@@ -87,6 +92,10 @@ def run(
         raise ResourceError(f"{out} cannot be written; a file in a folder that exists and may be written is required")
     plan = load_recipe(recipe)
     start = None if resume else _start(init or plan.init)
+    if quantize_only:
+        if init is None and not resume:
+            raise InputError("--quantize-only quantizes weights that are trained already; name their file with --init")
+        plan = plan.without_float_stages()
     examples = load_examples(plan, data)
     if smoke:
         plan, examples = plan.smoke(), examples.smoke()

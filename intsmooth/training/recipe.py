@@ -15,6 +15,7 @@ from intsmooth.errors import InputError
 FOLDER = pathlib.Path(__file__).parent / "recipes"
 LAWS = ("rounded", "discrete")
 PRECISIONS = ("auto", "bfloat16", "float32")
+QUANTIZE_ONLY = "\n# run with --quantize-only: without the float stages\n"
 SMOKE = "\n# run with --smoke: one epoch per stage on a few images\n"
 _KINDS = {str: "text", int: "an integer", int | None: "an integer", float: "a number", Fraction: "a number", bool: "yes or no"}
 
@@ -86,6 +87,11 @@ class Recipe:
         """The same recipe cut down to seconds: one epoch per stage, small batches; its text says so."""
         stages = tuple(replace(stage, epochs=1) for stage in self.stages)
         return replace(self, batch=16 * self.parts, stages=stages, text=self.text + SMOKE)
+
+    def without_float_stages(self) -> "Recipe":
+        """What is left of the recipe for weights that are trained already; its text says so."""
+        stages = tuple(stage for stage in self.stages if stage.quantized)
+        return replace(self, stages=stages, text=self.text + QUANTIZE_ONLY)
 
 
 def shipped_recipes() -> tuple[str, ...]:
