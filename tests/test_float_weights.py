@@ -7,6 +7,7 @@ from places import ROOT
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from intsmooth import h5file  # noqa: E402
+from intsmooth.fixedpoint import real_multiplier  # noqa: E402
 from intsmooth.shipped import find_model  # noqa: E402
 from intsmooth.training.float_twin import load_float_network  # noqa: E402
 from intsmooth.training.recipe import load_recipe  # noqa: E402
@@ -17,8 +18,8 @@ NETWORKS = sorted((ROOT / "weights" / "float").glob("*.pt"))
 def steps_of(graph, node):
     """The real size of one step of each channel's weights: what a multiplier stands for is input * step / output."""
     scales = [graph.tensors[name].scale for name in (node.inputs[0], node.output)]
-    factor = np.ldexp(node.constants["multiplier"].astype(np.float64), node.constants["shift"] - 31)
-    return factor * scales[1] / scales[0]
+    pairs = zip(node.constants["multiplier"], node.constants["shift"], strict=True)
+    return np.array([float(real_multiplier(*pair)) for pair in pairs]) * scales[1] / scales[0]
 
 
 def test_there_are_some():

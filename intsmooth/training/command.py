@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work, or .smoke, appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
     parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5), a shipped model, or another run's float.pt")
-    parser.add_argument("--quantize-only", action="store_true", help="leave out the recipe's float stages: --init is trained")
+    parser.add_argument("--quantize-only", action="store_true", help="leave out the float stages: --init is trained already")
     parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
@@ -69,8 +69,8 @@ def run(
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
     init: a model file (.h5), a shipped model's name, or a float.pt whose weights are the start, instead of the recipe's
-    init. fuse: compile with torch.compile, which needs a C++ compiler. quantize_only: without the recipe's float stages, so
-    that the weights of init are calibrated and quantized as they are. say: takes each progress line, which also goes to the log.
+    init. fuse: compile with torch.compile, which needs a C++ compiler. quantize_only: without the recipe's float stages, for
+    weights of init that are trained already. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
