@@ -26,17 +26,34 @@ def test_there_are_some():
     assert NETWORKS
 
 
-@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
-def test_every_integer_weight_is_the_float_one_rounded(path):
+def reals_and_steps(path):
+    """(name, float weights with outputs first and channels last, integers, real size of a step per output), per layer."""
     graph = h5file.load(find_model(path.stem))
     network = load_float_network(load_recipe(path.stem), path)
-    layers = [layer.name for layer in network.architecture.convolutions]
+    names = [layer.name for layer in network.architecture.convolutions]
     nodes = {node.name: node for node in graph.nodes}
-    for name, layer in zip([*layers, "logits"], [*network.convolutions, network.linear], strict=True):
+    for name, layer in zip([*names, "logits"], [*network.convolutions, network.linear], strict=True):
         real = layer.weight.detach().double().numpy()
-        if real.ndim == 4:
-            real = real.transpose(0, 2, 3, 1)
-        weights, steps = nodes[name].constants["weights"], steps_of(graph, nodes[name])
-        in_steps = real / steps.reshape(-1, *(1,) * (real.ndim - 1))
-        assert np.abs(in_steps - weights).max() < 0.5 + 1e-3, name
-        assert np.abs(weights).max() == 127, name
+        real = real.transpose(0, 2, 3, 1) if real.ndim == 4 else real
+        steps = steps_of(graph, nodes[name]).reshape(-1, *(1,) * (real.ndim - 1))
+        yield name, real, nodes[name].constants["weights"], steps
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_every_integer_weight_is_a_neighbour_of_the_float_one(path):
+    for name, real, integers, steps in reals_and_steps(path):
+        assert np.abs(integers).max() == 127, name
+        if name != "logits":
+            distance = np.abs(real / steps - integers)
+            assert distance.max() < 1 + 1e-3, name
+            assert np.mean(distance <= 0.5) > 0.6, name
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
+def test_the_last_layers_integers_are_neighbours_but_for_what_all_classes_share(path):
+    name, real, integers, steps = list(reals_and_steps(path))[-1]
+    assert name == "logits"
+    shared = real - integers * steps  # what was taken off, within a step of each class: there is a value within all
+    lowest, highest = (shared - steps).max(0), (shared + steps).min(0)
+    assert (lowest < highest + 1e-3 * steps.max()).all()
+    assert np.ptp(shared, axis=0).max() < 0.05 * np.abs(real).max()

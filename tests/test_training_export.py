@@ -4,15 +4,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra [train])")
 
 from intsmooth import h5file  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
-from intsmooth.training.calibrate import deciding_range, input_range, least_error_scale, quantize  # noqa: E402
+from intsmooth.training.calibrate import input_range, quantize  # noqa: E402
+from intsmooth.training.decision import tie_offsets  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
@@ -52,6 +51,11 @@ def random_twin(name, image, levels, unit, sigma, seed=0, classes=10):
 def logits_range(twin):
     """The least and the largest logit of the integer network, in real units."""
     return (torch.tensor([-128, 127]) - twin.logits_zero) * twin.logits_scale
+
+
+def centred(logits):
+    """Logits less their mean over the classes: nothing else of them decides."""
+    return logits - logits.mean(1, keepdim=True)
 
 
 def nhwc(value):
@@ -94,7 +98,7 @@ def test_training_arithmetic_decides_as_evaluation_does(name, image, levels, uni
     with torch.no_grad():
         trained, evaluated = twin.train()(samples), twin.eval()(samples)
         trained = trained.clamp(*logits_range(twin))
-    assert (trained - evaluated).square().mean().sqrt() < 0.05 * evaluated.std()
+    assert (trained - evaluated).square().mean().sqrt() < 0.07 * evaluated.std()
     assert float((trained.argmax(1) == evaluated.argmax(1)).float().mean()) >= 0.9
 
 
@@ -102,9 +106,8 @@ def test_training_arithmetic_decides_as_evaluation_does(name, image, levels, uni
 def test_twin_is_close_to_the_float_network(name, image, levels, unit, sigma):
     network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=2)
     with torch.no_grad():
-        logits = network(samples)
-        error = (twin.eval()(samples) - logits.clamp(*logits_range(twin))).square().mean().sqrt()
-    assert error < 0.1 * logits.std()
+        logits, found = centred(network(samples)), centred(twin.train()(samples))
+    assert (found - logits).square().mean().sqrt() < 0.05 * logits.std()
 
 
 @pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
@@ -117,8 +120,10 @@ def test_quantization_keeps_the_mean_of_every_sum(name, image, levels, unit, sig
             real = (twin.accumulator(i, found, scales) * scales.acc[:, None, None]).mean((0, 2, 3))
             step = float(twin.scales[i])
             assert torch.allclose(real, network.before_relu(i, wanted).mean((0, 2, 3)), rtol=0, atol=0.02 * step)
-        real = (twin.linear_accumulator(found["features"], linear) * linear.acc).mean(0)
-        assert torch.allclose(real, wanted["logits"].mean(0), rtol=0, atol=0.02 * float(twin.logits_scale))
+        step, real = float(twin.logits_scale), twin.linear_accumulator(found["features"], linear) * linear.acc
+        moved = (centred(real) - centred(wanted["logits"])).mean(0)
+        offsets = tie_offsets(wanted["logits"], step)  # which classes are near each other, any common part changes not
+        assert torch.allclose(moved, offsets - offsets.mean(), rtol=0, atol=0.05 * step)
 
 
 def test_logits_saturate_in_evaluation_only():
@@ -131,18 +136,6 @@ def test_logits_saturate_in_evaluation_only():
     assert float((logits.detach() / twin.logits_scale + twin.logits_zero).max()) > 500
     logits[:, 0].sum().backward()
     assert twin.linear_bias.grad[0] > 0
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**31), st.integers(2, 12), st.floats(0.01, 50), st.floats(-40, 40))
-def test_values_outside_the_deciding_range_decide_nothing(seed, classes, spread, offset):
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(64, classes, generator=generator) * spread + offset
-    lowest, highest = deciding_range(logits)
-    assert lowest <= 0 <= highest and lowest < highest
-    assert torch.equal(logits.clamp(lowest, highest).argmax(1), logits.argmax(1))
-    if classes > 5 and offset == 0:
-        assert highest - lowest < 0.9 * (logits.max() - logits.min())
 
 
 def test_requantization_is_that_of_the_integer_engine():
@@ -185,16 +178,6 @@ def test_input_range_covers_levels_and_noise(levels, sigma):
     assert (-128 - zero) * step <= levels[0] - 3 * sigma + step
     assert (127 - zero) * step >= levels[1] + 3 * sigma - step
     assert step > 1 or step.numerator == 1
-
-
-def test_least_error_scale_clamps_a_thin_tail_but_not_a_full_range():
-    assert least_error_scale(torch.linspace(0, 1, 10_000)) == pytest.approx(1 / 255, rel=0.03)
-    tail = torch.empty(100_000).exponential_(generator=torch.Generator().manual_seed(6))
-    scale, whole = least_error_scale(tail, steps=15), float(tail.max()) / 15
-    assert scale < 0.8 * whole
-    errors = [float(((tail / s).round().clamp(0, 15) * s - tail).square().mean()) for s in (scale, whole)]
-    assert errors[0] < errors[1]
-    assert least_error_scale(torch.zeros(5)) > 0
 
 
 def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels():

@@ -1,20 +1,22 @@
-"""From a float network to its fake-quantized twin: the input's range from the noise, the others from noisy samples.
+"""From a float network to its fake-quantized twin: the input's range from the noise, all else from noisy samples.
 
-For activations after ReLU the scale is the one with the least squared error over the samples (clamping a few large
-values buys finer steps). Of the logits, only those need a value of their own that can decide; the others saturate.
-Last, biases take up what rounding has moved the means by (Nagel et al., "Data-free quantization through weight
-equalization and bias correction", ICCV 2019, appendix D), layer by layer, so that each corrects those before it. The
-sums before ReLU are at hand here; convert/bias_correction.py corrects a finished graph, from its clamped outputs alone.
+A smoothed classifier takes a vote over draws of the noise, so that errors which differ from draw to draw cancel, and
+those which stay move an image's radius. Steps of an activation are of the first kind and clamping is of the second, so
+ranges hold the largest value seen. Rounding of the weights is of the second kind: rounding.py chooses their integers by
+what is left of it in the mean of several draws. decision.py says what the logits need. Last, biases take up what rounding
+has moved the means by (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019,
+appendix D), layer by layer, so that each makes up for those before it. The sums before ReLU are at hand here;
+convert/bias_correction.py corrects a finished graph, from its clamped outputs alone.
 """
 
 from fractions import Fraction
 
 import torch
 
+from intsmooth.training.decision import common_part, deciding_range, tie_offsets
 from intsmooth.training.fakequant import QuantizedNetwork
 from intsmooth.training.network import FloatNetwork
-
-_MOST_VALUES = 400_000
+from intsmooth.training.rounding import mean_of_copies, round_together, terms_and_sums
 
 
 def input_range(levels: tuple[int, int], sigma_levels: Fraction, margin: float) -> tuple[Fraction, int]:
@@ -30,37 +32,24 @@ def input_range(levels: tuple[int, int], sigma_levels: Fraction, margin: float) 
     return step, round(-128 - (levels[0] - reach) / step)
 
 
-def least_error_scale(values: torch.Tensor, steps: int = 255) -> float:
-    """The scale s with the least mean of (s * clamp(round(v / s), 0, steps) - v)^2 over non-negative values."""
-    values = values.flatten()
-    if len(values) > _MOST_VALUES:
-        values = values[torch.linspace(0, len(values) - 1, _MOST_VALUES).long()]
-    largest = float(values.max())
-    if largest <= 0:
-        return 1.0 / steps
-    candidates = [largest / steps * fraction / 40 for fraction in range(8, 42)]
-    errors = [float(((values / s).round_().clamp_(0, steps) * s - values).square().mean()) for s in candidates]
-    return candidates[errors.index(min(errors))]
-
-
-def deciding_range(logits: torch.Tensor) -> tuple[float, float]:
-    """The range of values (N, classes) in which it is decided which is largest, with an eighth to spare on either side.
-
-    Above it lies at most the largest logit of a sample, below it never the largest: both may saturate and the decision
-    stays, in finer steps than all logits would need. It holds 0, as the zero point of an int8 tensor must.
-    """
-    largest, second = logits.topk(2, 1).values.unbind(1)
-    lowest, highest = sorted((float(largest.min()), float(second.max())))
-    width = max(highest - lowest, float(logits.max() - logits.min()) / 4, 1e-6)
-    return min(lowest - width / 8, 0.0), max(highest + width / 8, 0.0)
+def covering_scale(values: torch.Tensor) -> float:
+    """The least scale with which 0..255 steps hold all of `values`, which are not negative."""
+    return max(float(values.max()), 1e-6) / 255
 
 
 @torch.no_grad()
 def quantize(
-    network: FloatNetwork, samples: torch.Tensor, levels: tuple[int, int], sigma_levels: Fraction, margin: float
+    network: FloatNetwork,
+    samples: torch.Tensor,
+    levels: tuple[int, int],
+    sigma_levels: Fraction,
+    margin: float,
+    copies: int = 1,
 ) -> QuantizedNetwork:
-    """The twin of a float network, batch norm folded, ranges and biases set from `samples`: noisy float images in
-    levels, NCHW."""
+    """The twin of a float network, batch norm folded, ranges, weights and biases set from `samples`.
+
+    samples: noisy float images in levels, (copies * N, C, H, W), copy after copy of the same N images.
+    """
     network = network.eval()
     twin = QuantizedNetwork(network.architecture, network.unit).to(samples.device).eval()
     twin.fold(network)
@@ -69,33 +58,57 @@ def quantize(
     twin.input_zero.fill_(zero)
     values = network.trace(samples)
     for i, layer in enumerate(network.architecture.convolutions):
-        twin.scales[i] = least_error_scale(values[layer.name])
+        twin.scales[i] = covering_scale(values[layer.name])
     if network.architecture.pooled:
-        twin.features_scale.fill_(least_error_scale(values["features"]))
+        twin.features_scale.fill_(covering_scale(values["features"]))
     else:
         twin.features_scale.copy_(twin.scales[-1])
+    weights, bias = common_part(values["features"], values["logits"])
+    twin.linear_weight -= weights
+    twin.linear_bias -= bias
+    values["logits"] = values["logits"] - (values["features"] @ weights + bias)[:, None]
     lowest, highest = deciding_range(values["logits"])
     step = (highest - lowest) / 255
     twin.logits_scale.fill_(step)
     twin.logits_zero.fill_(round(-128 - lowest / step))
-    _correct_biases(network, values, twin, samples)
+    _fit_integers(network, values, twin, samples, copies)
+    twin.linear_bias += tie_offsets(values["logits"], step)
     return twin
 
 
-def _correct_biases(
-    network: FloatNetwork, wanted: dict[str, torch.Tensor], twin: QuantizedNetwork, samples: torch.Tensor
+def _fit_integers(
+    network: FloatNetwork, wanted: dict[str, torch.Tensor], twin: QuantizedNetwork, samples: torch.Tensor, copies: int
 ) -> None:
-    """Move the twin's biases so that every sum before a ReLU, and every logit, has the float network's mean.
+    """Round the twin's weights and move its biases so that every sum before a ReLU, and every logit, comes as close to
+    the float network's as it can, and is equal to it in the mean.
 
     wanted: the float network's activations on the samples.
     """
     values = {"input": twin.input_value(samples)}
     for i, layer in enumerate(network.architecture.convolutions):
-        scales = twin.rescaling()[i]
+        scales, sums = twin.rescaling()[i], network.before_relu(i, wanted)
+        lacking = sums / scales.acc[:, None, None] - twin.accumulator(i, values, scales, rounded=False)
+        lacking, source = mean_of_copies(lacking, copies), mean_of_copies(values[layer.source], copies)
+        _round(twin.weights[i], scales.weight, *terms_and_sums(source, lacking, layer.kernel, layer.stride))
         found = twin.accumulator(i, values, scales) * scales.acc[:, None, None]
-        twin.biases[i] += (network.before_relu(i, wanted) - found).mean((0, 2, 3))
+        twin.biases[i] += (sums - found).mean((0, 2, 3))
         scales = twin.rescaling()[i]
         values[layer.name] = twin.after_relu(twin.accumulator(i, values, scales), scales)
-    scales = twin.rescaling()[-1]
-    found = twin.linear_accumulator(twin.features(values[network.architecture.last]), scales) * scales.acc
+    scales, features = twin.rescaling()[-1], twin.features(values[network.architecture.last])
+    lacking = wanted["logits"] / scales.acc - twin.linear_accumulator(features, scales, rounded=False)
+    terms = mean_of_copies(features, copies), mean_of_copies(lacking, copies)
+    _round(twin.linear_weight, scales.weight, *terms)
+    found = twin.linear_accumulator(features, scales) * scales.acc
     twin.linear_bias += (wanted["logits"] - found).mean(0)
+
+
+def _round(weights: torch.Tensor, scale: torch.Tensor, terms: torch.Tensor, lacking: torch.Tensor) -> None:
+    """Make each of a layer's weights a multiple of its output's scale.
+
+    terms: what the weights are multiplied with, (rows, terms); lacking: what the sums lack before, (rows, outputs), in
+    steps of the accumulator. A filter's largest weight defines its scale: it is an integer of steps and stays one.
+    """
+    terms, lacking = (terms - terms.mean(0)).double(), (lacking - lacking.mean(0)).double()
+    steps = weights.flatten(1).double() / scale.double()[:, None]
+    integers = round_together(steps, terms.T @ terms / len(terms), lacking.T @ terms / len(terms))
+    weights.copy_((integers * scale.double()[:, None]).view_as(weights))

@@ -176,10 +176,14 @@ class QuantizedNetwork(nn.Module):
         values["logits"] = _requantize(acc, linear.factor, lowest, highest, not self.training)
         return values
 
-    def accumulator(self, i: int, values: dict[str, torch.Tensor], scales: Rescaling) -> torch.Tensor:
-        """The int32 accumulator of convolution i, its bias and residual added."""
+    def accumulator(
+        self, i: int, values: dict[str, torch.Tensor], scales: Rescaling, rounded: bool = True
+    ) -> torch.Tensor:
+        """The int32 accumulator of convolution i, its bias and residual added; rounded: False keeps its weights as
+        they are."""
         layer = self.architecture.convolutions[i]
-        weight = _round(self.weights[i] / scales.weight[:, None, None, None])
+        weight = self.weights[i] / scales.weight[:, None, None, None]
+        weight = _round(weight) if rounded else weight
         acc = functional.conv2d(values[layer.source], weight, None, layer.stride, layer.kernel // 2).float()
         acc = acc + _round(self.biases[i] / scales.acc)[:, None, None]
         if layer.skip is not None:
@@ -190,9 +194,10 @@ class QuantizedNetwork(nn.Module):
         """The activation that an accumulator becomes: the clamp at the zero point is ReLU."""
         return _requantize(acc, scales.factor, 0, 255, not self.training)
 
-    def linear_accumulator(self, features: torch.Tensor, scales: Rescaling) -> torch.Tensor:
-        """The int32 accumulator of the linear layer."""
-        weight = _round(self.linear_weight / scales.weight[:, None])
+    def linear_accumulator(self, features: torch.Tensor, scales: Rescaling, rounded: bool = True) -> torch.Tensor:
+        """The int32 accumulator of the linear layer; rounded as for accumulator()."""
+        weight = self.linear_weight / scales.weight[:, None]
+        weight = _round(weight) if rounded else weight
         return functional.linear(features, weight).float() + _round(self.linear_bias / scales.acc)
 
     def features(self, value: torch.Tensor) -> torch.Tensor:

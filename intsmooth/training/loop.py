@@ -28,7 +28,7 @@ from intsmooth.training.warm_start import take_weights
 
 _SAVE_SECONDS = 20.0
 _SAY_SECONDS = 60.0
-_CALIBRATION_IMAGES = 512
+_CALIBRATION_IMAGES, _CALIBRATION_COPIES = 512, 4
 
 
 @dataclass
@@ -205,17 +205,18 @@ def noisy_accuracy(run: Run) -> float:
     return right / len(examples)
 
 
-def _noisy_samples(run: Run) -> torch.Tensor:
-    """The first training images with noise, the same at every call: float levels (N, C, H, W) on the CPU."""
+def _noisy_samples(run: Run, copies: int = 1) -> torch.Tensor:
+    """The first training images with noise, the same at every call: float levels (copies * N, C, H, W) on the CPU."""
     images = run.data.training.images[:_CALIBRATION_IMAGES].permute(0, 3, 1, 2).float()
-    return run.noise.add_to(images, run.generator(1 << 21))
+    return run.noise.add_to(images.repeat(copies, 1, 1, 1), run.generator(1 << 21))
 
 
 def _calibrated(run: Run) -> QuantizedNetwork:
-    """The twin of the run's float network, ranges from noisy training images."""
+    """The twin of the run's float network, its integers chosen on noisy training images."""
     recipe = run.recipe
-    noisy = _noisy_samples(run).to(run.device)
-    twin = quantize(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin)
+    noisy = _noisy_samples(run, _CALIBRATION_COPIES).to(run.device)
+    sigma_levels = recipe.sigma * run.data.unit
+    twin = quantize(run.network, noisy, run.data.levels, sigma_levels, recipe.margin, _CALIBRATION_COPIES)
     return twin.to(memory_format=torch.channels_last)
 
 
