@@ -110,5 +110,6 @@ def _round(weights: torch.Tensor, scale: torch.Tensor, terms: torch.Tensor, lack
     """
     terms, lacking = (terms - terms.mean(0)).double(), (lacking - lacking.mean(0)).double()
     steps = weights.flatten(1).double() / scale.double()[:, None]
-    integers = round_together(steps, terms.T @ terms / len(terms), lacking.T @ terms / len(terms))
+    moments, wanted = terms.T @ terms / len(terms), lacking.T @ terms / len(terms)
+    integers = round_together(steps.cpu(), moments.cpu(), wanted.cpu()).to(steps)  # many small steps: not for a GPU
     weights.copy_((integers * scale.double()[:, None]).view_as(weights))

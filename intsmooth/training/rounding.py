@@ -3,8 +3,8 @@
 To nearest, the errors of a filter's weights add up in some direction that its inputs share, in a pixel's neighbourhood
 above all, and an image is moved towards a class or away from it under every draw of the noise. Among the two neighbours
 of every weight those are taken here that leave the least expected squared error of the sum: the objective of Nagel et
-al., "Up or down? Adaptive rounding for post-training quantization" (ICML 2020), section 3, descended one weight at a
-time. Its second moments are those of the quantized network's own activations.
+al., "Up or down? Adaptive rounding for post-training quantization" (ICML 2020), section 3, descended a weight or two at
+a time. Its second moments are those of the quantized network's own activations.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn import functional
 _MOST_ROWS = 1 << 16
 _EXACT = 1e-4  # steps; integers stay what they are
 _FIRST = 64  # entries that are tried together with every other one
-_GAIN = 1e-9  # what counts as lower, so that rounding errors cannot make it go round in circles
+_GAIN = 1e-9  # of the inputs' mean second moment, counts as lower: rounding errors cannot make it go round in circles
 
 
 def round_together(weights: torch.Tensor, moments: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -21,7 +21,7 @@ def round_together(weights: torch.Tensor, moments: torch.Tensor, wanted: torch.T
 
     moments: (terms, terms), E[x x'] of the centred inputs. wanted: (outputs, terms), E[x r] of the centred inputs and
     of what the sum of each output lacks, in steps, before anything is rounded. Ends where no change of one weight or of
-    two lowers E[(e x - r)^2], e being the change of the weights.
+    two lowers E[(e x - r)^2], e being the change of the weights; beyond 64 terms not every pair is tried.
     """
     nearest = weights.round()
     error = nearest - weights
@@ -40,17 +40,18 @@ def _descend(chosen: torch.Tensor, other: torch.Tensor, slope: torch.Tensor, mom
     of the two being among those that would lose least alone.
     """
     diagonal = moments.diagonal()
+    enough = -_GAIN * float(diagonal.mean())
     while True:
         step = other - chosen
         alone = step * (2 * slope + step * diagonal)
         changed = [int(alone.argmin())]
-        if alone[changed[0]] >= -_GAIN:
+        if alone[changed[0]] >= enough:
             first = alone.topk(min(_FIRST, len(alone)), largest=False).indices
             both = alone[first, None] + alone + 2 * step[first, None] * step * moments[first]
             both[torch.arange(len(first)), first] = 0
             least = int(both.argmin())
             changed = [int(first[least // len(step)]), least % len(step)]
-            if both.flatten()[least] >= -_GAIN:
+            if both.flatten()[least] >= enough:
                 return
         for i in changed:
             slope += step[i] * moments[i]
