@@ -10,12 +10,14 @@ torch = pytest.importorskip("torch", reason="training needs torch (extra [train]
 from intsmooth import h5file  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
+from intsmooth.training import calibrate  # noqa: E402
 from intsmooth.training.calibrate import input_range, quantize  # noqa: E402
 from intsmooth.training.decision import tie_offsets  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
 from intsmooth.training.noise import IntegerNoise  # noqa: E402
+from intsmooth.training.rounding import mean_of_copies  # noqa: E402
 
 LARGE = [("resnet20", (32, 32, 3)), ("resnet10", (112, 112, 3))]  # as shipped
 
@@ -124,6 +126,29 @@ def test_quantization_keeps_the_mean_of_every_sum(name, image, levels, unit, sig
         moved = (centred(real) - centred(wanted["logits"])).mean(0)
         offsets = tie_offsets(wanted["logits"], step)  # which classes are near each other, any common part changes not
         assert torch.allclose(moved, offsets - offsets.mean(), rtol=0, atol=0.05 * step)
+
+
+def test_weights_rounded_together_move_images_less_than_each_to_nearest(monkeypatch):
+    """What stays of the error in the mean over draws of the noise, on draws that were not calibrated on."""
+    name, image, levels, unit, sigma = CASES[1]
+    network, _, _ = random_twin(*CASES[1], seed=6)
+    generator = torch.Generator().manual_seed(7)
+    colours = torch.randint(levels[0], levels[1] + 1, (128, image[2], 2, 2), generator=generator).float()
+    images = torch.nn.functional.interpolate(colours, image[:2], mode="bilinear").round()  # neighbours alike, as in photographs
+    noise, copies = IntegerNoise(sigma, "rounded"), 16
+    calibration, fresh = (noise.add_to(images.repeat(copies, 1, 1, 1), generator) for _ in range(2))
+
+    def moved():
+        twin = quantize(network, calibration, levels, sigma, 3, copies)
+        with torch.no_grad():
+            difference = centred(twin.train()(fresh)) - centred(network(fresh))
+        difference -= difference.mean(0)  # what all images have in common, biases and offsets for ties take care of
+        one, two = (mean_of_copies(half, copies // 2) for half in difference.chunk(2))
+        return float((one * two).mean())  # of two halves of the draws: what differs from draw to draw is not in it
+
+    together = moved()
+    monkeypatch.setattr(calibrate, "round_together", lambda weights, moments, wanted: weights.round())
+    assert together < moved() / 2
 
 
 def test_logits_saturate_in_evaluation_only():

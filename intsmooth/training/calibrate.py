@@ -96,8 +96,7 @@ def _fit_integers(
         values[layer.name] = twin.after_relu(twin.accumulator(i, values, scales), scales)
     scales, features = twin.rescaling()[-1], twin.features(values[network.architecture.last])
     lacking = wanted["logits"] / scales.acc - twin.linear_accumulator(features, scales, rounded=False)
-    terms = mean_of_copies(features, copies), mean_of_copies(lacking, copies)
-    _round(twin.linear_weight, scales.weight, *terms)
+    _round(twin.linear_weight, scales.weight, mean_of_copies(features, copies), mean_of_copies(lacking, copies))
     found = twin.linear_accumulator(features, scales) * scales.acc
     twin.linear_bias += (wanted["logits"] - found).mean(0)
 
