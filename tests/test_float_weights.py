@@ -36,13 +36,17 @@ def reals_and_steps(path):
         real = layer.weight.detach().double().numpy()
         real = real.transpose(0, 2, 3, 1) if real.ndim == 4 else real
         steps = steps_of(graph, nodes[name]).reshape(-1, *(1,) * (real.ndim - 1))
-        yield name, real, nodes[name].constants["weights"], steps
+        integers = nodes[name].constants["weights"].astype(np.int64)
+        if name == "logits":  # the features are read twice, with integers whose sum counts, then comes the peak
+            integers = integers[:, : 2 * real.shape[1]].reshape(len(real), 2, -1).sum(1)
+        yield name, real, integers, steps
 
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
 def test_every_integer_weight_is_a_neighbour_of_the_float_one(path):
     for name, real, integers, steps in reals_and_steps(path):
-        assert np.abs(integers).max() == 127, name
+        largest = np.abs(integers).max()
+        assert 250 <= largest <= 254 if name == "logits" else largest == 127, name
         if name != "logits":
             distance = np.abs(real / steps - integers)
             assert distance.max() < 1 + 1e-3, name

@@ -12,7 +12,6 @@ from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
 from intsmooth.training import calibrate  # noqa: E402
 from intsmooth.training.calibrate import input_range, quantize  # noqa: E402
-from intsmooth.training.decision import tie_offsets  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
@@ -64,6 +63,11 @@ def nhwc(value):
     return (value.permute(0, 2, 3, 1) if value.dim() == 4 else value).numpy()
 
 
+OPERATORS = {
+    "input_requantize", "conv2d", "conv2d_add", "mean", "reshape", "concat", "fully_connected", "max_pool2d",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
 def test_exported_integers_are_the_twins(name, image, levels, unit, sigma, tmp_path):
     _, twin, samples = random_twin(name, image, levels, unit, sigma)
@@ -74,11 +78,12 @@ def test_exported_integers_are_the_twins(name, image, levels, unit, sigma, tmp_p
         expected = twin.eval().trace(samples)
     found = run(graph, nhwc(samples).astype(np.int16))
     for tensor in graph.tensors.values():
-        if tensor.name != graph.input:
+        if tensor.name in expected:
             values = nhwc(expected[tensor.name]) + tensor.zero_point
             assert np.array_equal(values, found[tensor.name]), tensor.name
+    assert set(expected) <= set(found)
     assert len(np.unique(found["logits"].argmax(1))) > 1
-    assert {node.op for node in graph.nodes} <= {"input_requantize", "conv2d", "conv2d_add", "mean", "fully_connected"}
+    assert {node.op for node in graph.nodes} <= OPERATORS
 
 
 @pytest.mark.parametrize(("name", "image"), LARGE)
@@ -88,9 +93,8 @@ def test_the_engine_computes_the_twins_integers_at_the_size_of_the_shipped_model
     with torch.no_grad():
         expected = twin.eval().trace(samples)
     found = Engine(graph, threads=1).trace(nhwc(samples).astype(np.int16))
-    for node in graph.nodes:
-        values = nhwc(expected[node.output]) + graph.tensors[node.output].zero_point
-        assert np.array_equal(values, found[node.output]), node.name
+    for name, value in expected.items():
+        assert np.array_equal(nhwc(value) + graph.tensors[name].zero_point, found[name]), name
     assert len(np.unique(found["logits"].argmax(1))) > 4  # all scores are equal, so all decisions are
 
 
@@ -109,7 +113,7 @@ def test_twin_is_close_to_the_float_network(name, image, levels, unit, sigma):
     network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=2)
     with torch.no_grad():
         logits, found = centred(network(samples)), centred(twin.train()(samples))
-    assert (found - logits).square().mean().sqrt() < 0.05 * logits.std()
+    assert (found - logits).square().mean().sqrt() < 0.06 * logits.std()
 
 
 @pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
@@ -122,10 +126,9 @@ def test_quantization_keeps_the_mean_of_every_sum(name, image, levels, unit, sig
             real = (twin.accumulator(i, found, scales) * scales.acc[:, None, None]).mean((0, 2, 3))
             step = float(twin.scales[i])
             assert torch.allclose(real, network.before_relu(i, wanted).mean((0, 2, 3)), rtol=0, atol=0.02 * step)
-        step, real = float(twin.logits_scale), twin.linear_accumulator(found["features"], linear) * linear.acc
+        real = twin.linear_accumulator(found["features"], linear) * linear.acc
         moved = (centred(real) - centred(wanted["logits"])).mean(0)
-        offsets = tie_offsets(wanted["logits"], step)  # which classes are near each other, any common part changes not
-        assert torch.allclose(moved, offsets - offsets.mean(), rtol=0, atol=0.05 * step)
+        assert float(moved.abs().max()) < 2 * float(linear.acc.max())
 
 
 def test_weights_rounded_together_move_images_less_than_each_to_nearest(monkeypatch):
@@ -155,16 +158,28 @@ def test_logits_saturate_in_evaluation_only():
     """Where they saturate there is no gradient, and a loss that does not see by how much a class wins."""
     _, twin, samples = random_twin(*CASES[0], seed=3)
     with torch.no_grad():
-        twin.linear_bias[0] += 1000 * twin.logits_scale
-        assert float((twin.eval()(samples) / twin.logits_scale + twin.logits_zero).max()) == 127
+        twin.linear_bias[0] += 20 * twin.peak_scale
+        evaluated = twin.eval().trace(samples)["logits"] + twin.logits_zero
+    assert 0.5 < float((evaluated == -128).float().mean()) < 1
     logits = twin.train()(samples)
-    assert float((logits.detach() / twin.logits_scale + twin.logits_zero).max()) > 500
-    logits[:, 0].sum().backward()
-    assert twin.linear_bias.grad[0] > 0
+    assert float((logits.detach() / twin.logits_scale + twin.logits_zero).min()) < -1000
+    logits[:, 1].sum().backward()
+    assert twin.linear_bias.grad[1] > 0
+
+
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_logits_are_less_their_peak_and_hardly_ever_equal(name, image, levels, unit, sigma):
+    network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=8)
+    with torch.no_grad():
+        found = twin.eval().trace(samples)
+    assert torch.equal(found["peak"], found["coarse"].amax(1, keepdim=True))
+    largest, second = (found["logits"] + twin.logits_zero).topk(2, 1).values.unbind(1)
+    assert float(largest.max()) < 127 and float(largest.min()) > -128
+    assert float((largest == second).float().mean()) < 0.05
 
 
 def test_requantization_is_that_of_the_integer_engine():
-    from intsmooth.fixedpoint import multiply_by_quantized_multiplier, quantize_multiplier
+    from intsmooth.fixedpoint import multiply_by_quantized_multiplier, nearest_result_multiplier
 
     generator = torch.Generator().manual_seed(4)
     acc = torch.randint(-(2**23), 2**23, (4000, 6, 1, 1), generator=generator).float()
@@ -172,7 +187,7 @@ def test_requantization_is_that_of_the_integer_engine():
     factor = torch.tensor([0.5, 0.25, 1.5, 3.1e-5, 7.7e-6, 0.0123], dtype=torch.float64)
     found = _requantize(acc, factor, torch.tensor(-(2**31)), torch.tensor(2**31 - 1), exact=True)[:, :, 0, 0].double().numpy()
     for channel, real in enumerate(factor.tolist()):
-        multiplier, shift = quantize_multiplier(real)
+        multiplier, shift = nearest_result_multiplier(real)
         expected = multiply_by_quantized_multiplier(acc[:, channel, 0, 0].long().numpy(), multiplier, shift)
         assert np.array_equal(found[:, channel], expected.astype(np.float32))
 
@@ -231,3 +246,21 @@ def test_resnet20_is_the_published_network():
     parameters = {name: value.numel() for name, value in network.named_parameters()}
     assert sum(parameters.values()) == 269_722  # akamaster/pytorch_resnet_cifar10, option A: 0.27 M
     assert len(network.convolutions) == 19
+
+
+@pytest.mark.parametrize("sigma", ["30.6", "63.75", "127.5", "255"])
+def test_rounding_the_input_moves_no_image(sigma):
+    """In the mean over draws of the noise, by the engine's own integers: a level's error cancels with its neighbours'."""
+    from intsmooth.fixedpoint import multiply_by_quantized_multiplier, nearest_result_multiplier
+
+    sigma = Fraction(sigma)
+    step, zero = input_range((0, 255), sigma, 3.0)
+    assert step > 1 and step.numerator % 2 == 1
+    multiplier, shift = nearest_result_multiplier(1 / step)
+    noise = np.arange(int(-2 * sigma), int(2 * sigma) + 1)  # so that nothing saturates
+    density = np.exp(-((noise / float(sigma)) ** 2) / 2) * (1 - (noise / float(2 * sigma + 1)) ** 2)
+    for level in range(0, 256, 5):
+        found = multiply_by_quantized_multiplier(level + noise, multiplier, shift)
+        assert -128 <= found.min() + zero and found.max() + zero <= 127
+        error = float(step) * found - (level + noise)
+        assert abs(np.average(error, weights=density)) < 0.005 * float(step), level

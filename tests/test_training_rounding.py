@@ -23,7 +23,8 @@ def problem(seed, outputs, terms, rows=200):
 
 
 def rounded(weights, inputs, lacking):
-    return round_together(weights, inputs.T @ inputs / len(inputs), lacking.T @ inputs / len(inputs))
+    moments = (inputs.T @ inputs / len(inputs)).expand(len(weights), -1, -1)
+    return round_together(weights, moments, lacking.T @ inputs / len(inputs))
 
 
 def loss(integers, weights, inputs, lacking):
@@ -67,9 +68,9 @@ def test_what_the_inputs_share_is_nearly_left_out_of_the_error():
 def test_integers_stay_and_inputs_without_variance_are_rounded_to_nearest():
     weights = torch.tensor([[127.0 - 1e-6, -3.0, 2.4, 0.6]], dtype=torch.float64)
     moments = torch.zeros(4, 4, dtype=torch.float64)
-    assert round_together(weights, moments, torch.zeros(1, 4, dtype=torch.float64)).tolist() == [[127, -3, 2, 1]]
+    assert round_together(weights, [moments], torch.zeros(1, 4, dtype=torch.float64)).tolist() == [[127, -3, 2, 1]]
     strong = torch.tensor([[-9.0, 9.0, 0, 0]], dtype=torch.float64)  # wishes that only the first two could fulfil
-    assert round_together(weights, moments, strong)[0, :2].tolist() == [127, -3]
+    assert round_together(weights, [moments], strong)[0, :2].tolist() == [127, -3]
 
 
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 1, 6), (3, 2, 8), (1, 1, 5), (7, 4, 16)])

@@ -2,39 +2,54 @@
 
 A smoothed classifier takes a vote over draws of the noise, so that errors which differ from draw to draw cancel, and
 those which stay move an image's radius. Steps of an activation are of the first kind and clamping is of the second, so
-ranges hold the largest value seen. Rounding of the weights is of the second kind: rounding.py chooses their integers by
-what is left of it in the mean of several draws. decision.py says what the logits need. Last, biases take up what rounding
-has moved the means by (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019,
-appendix D), layer by layer, so that each makes up for those before it. The sums before ReLU are at hand here;
-convert/bias_correction.py corrects a finished graph, from its clamped outputs alone.
+ranges hold all but the few largest of the values seen. Rounding of the weights is of the second kind: rounding.py
+chooses their integers by what it does to an image's share of the votes (influence.py) and by what is left of it in the
+mean of several draws. decision.py says what the logits need. Last, biases take up what rounding has moved the means by
+(Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, appendix D), layer by
+layer, so that each makes up for those before it. The sums before ReLU are at hand here; convert/bias_correction.py
+corrects a finished graph, from its clamped outputs alone.
 """
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import torch
 
-from intsmooth.training.decision import common_part, deciding_range, tie_offsets
-from intsmooth.training.fakequant import QuantizedNetwork
+from intsmooth.training.decision import LOGITS_ZERO, PEAK_STEPS, peak_range, shared_weights
+from intsmooth.training.fakequant import WEIGHT_LIMIT, QuantizedNetwork
+from intsmooth.training.influence import influence
 from intsmooth.training.network import FloatNetwork
 from intsmooth.training.rounding import mean_of_copies, round_together, terms_and_sums
+
+_OUTSIDE = 3e-7  # share of an activation's values that may saturate: the largest, far from any decision's edge
+_PIECE = 64  # images whose gradients are held at a time
+_LEAST_PEAK = 16  # steps of the sums that make one of the peak, at least: a weight of this size takes it off
+_SUMS = 0.03  # weight of the sums' own errors beside that of their influence: a guard where few images speak
 
 
 def input_range(levels: tuple[int, int], sigma_levels: Fraction, margin: float) -> tuple[Fraction, int]:
     """(levels per step, zero point) of an int8 input covering [lowest - margin sigma, highest + margin sigma].
 
     Where several steps fit into a level, a step is 1/k of a level, so that every level has its own exact value.
+    Otherwise a step is a fraction with an odd numerator: then no level lies halfway between two steps, and what rounding
+    adds to the levels of one period it takes off others of it. With steps of 4 levels every fourth level is a tie, all
+    of them go the same way, and an image is moved that way under every draw of the noise.
     """
     reach = Fraction(margin) * sigma_levels
     width = levels[1] - levels[0] + 2 * reach
     step = width / 255
     if step < 1:
         step = Fraction(1, int(1 / step))
+    elif step.numerator % 2 == 0:
+        step += Fraction(1, 8 * step.denominator)
     return step, round(-128 - (levels[0] - reach) / step)
 
 
 def covering_scale(values: torch.Tensor) -> float:
-    """The least scale with which 0..255 steps hold all of `values`, which are not negative."""
-    return max(float(values.max()), 1e-6) / 255
+    """The scale with which 0..255 steps hold `values`, which are not negative, but for the share _OUTSIDE of them."""
+    outside = int(_OUTSIDE * values.numel())
+    largest = values.flatten().topk(outside + 1).values[-1]
+    return max(float(largest), 1e-6) / 255
 
 
 @torch.no_grad()
@@ -45,10 +60,12 @@ def quantize(
     sigma_levels: Fraction,
     margin: float,
     copies: int = 1,
+    more: Iterable[torch.Tensor] | None = None,
 ) -> QuantizedNetwork:
     """The twin of a float network, batch norm folded, ranges, weights and biases set from `samples`.
 
-    samples: noisy float images in levels, (copies * N, C, H, W), copy after copy of the same N images.
+    samples: noisy float images in levels, (copies * N, C, H, W), copy after copy of the same N images. more: pieces of
+    the same kind, of other images too, for what needs more images and is done piece by piece (default: the samples).
     """
     network = network.eval()
     twin = QuantizedNetwork(network.architecture, network.unit).to(samples.device).eval()
@@ -63,24 +80,37 @@ def quantize(
         twin.features_scale.fill_(covering_scale(values["features"]))
     else:
         twin.features_scale.copy_(twin.scales[-1])
-    weights, bias = common_part(values["features"], values["logits"])
-    twin.linear_weight -= weights
-    twin.linear_bias -= bias
-    values["logits"] = values["logits"] - (values["features"] @ weights + bias)[:, None]
-    lowest, highest = deciding_range(values["logits"])
-    step = (highest - lowest) / 255
-    twin.logits_scale.fill_(step)
-    twin.logits_zero.fill_(round(-128 - lowest / step))
-    _fit_integers(network, values, twin, samples, copies)
-    twin.linear_bias += tie_offsets(values["logits"], step)
+    shared = shared_weights(twin.linear_weight)
+    twin.linear_weight -= shared
+    values["logits"] = values["logits"] - (values["features"] @ shared)[:, None]
+    lowest, highest = peak_range(values["logits"])
+    twin.linear_bias -= lowest
+    values["logits"] = values["logits"] - lowest
+    finest = float(twin.features_scale) * float(twin.linear_weight.abs().max()) / WEIGHT_LIMIT
+    twin.peak_scale.fill_(max((highest - lowest) / 255, _LEAST_PEAK * finest))
+    twin.logits_scale.fill_(float(twin.peak_scale) / PEAK_STEPS)
+    twin.logits_zero.fill_(LOGITS_ZERO)
+    twin.set_linear_scale()
+    influences = influence(network, _pieces(samples, copies) if more is None else more, copies)
+    _fit_integers(network, values, twin, samples, copies, influences)
     return twin
 
 
+def _pieces(samples: torch.Tensor, copies: int) -> Iterator[torch.Tensor]:
+    for piece in samples.unflatten(0, (copies, -1)).split(_PIECE, 1):
+        yield piece.flatten(0, 1)
+
+
 def _fit_integers(
-    network: FloatNetwork, wanted: dict[str, torch.Tensor], twin: QuantizedNetwork, samples: torch.Tensor, copies: int
+    network: FloatNetwork,
+    wanted: dict[str, torch.Tensor],
+    twin: QuantizedNetwork,
+    samples: torch.Tensor,
+    copies: int,
+    influences: list[torch.Tensor],
 ) -> None:
-    """Round the twin's weights and move its biases so that every sum before a ReLU, and every logit, comes as close to
-    the float network's as it can, and is equal to it in the mean.
+    """Round the twin's weights and move its biases so that images keep their votes, that every sum before a ReLU, and
+    every logit, comes close to the float network's, and is equal to it in the mean.
 
     wanted: the float network's activations on the samples.
     """
@@ -89,19 +119,23 @@ def _fit_integers(
         scales, sums = twin.rescaling()[i], network.before_relu(i, wanted)
         lacking = sums / scales.acc[:, None, None] - twin.accumulator(i, values, scales, rounded=False)
         lacking, source = mean_of_copies(lacking, copies), mean_of_copies(values[layer.source], copies)
-        _round(twin.weights[i], scales.weight, *terms_and_sums(source, lacking, layer.kernel, layer.stride))
+        terms, lacking = terms_and_sums(source, lacking, layer.kernel, layer.stride)
+        _round(twin.weights[i], scales.weight, terms, lacking, influences[i])
         found = twin.accumulator(i, values, scales) * scales.acc[:, None, None]
         twin.biases[i] += (sums - found).mean((0, 2, 3))
         scales = twin.rescaling()[i]
         values[layer.name] = twin.after_relu(twin.accumulator(i, values, scales), scales)
     scales, features = twin.rescaling()[-1], twin.features(values[network.architecture.last])
     lacking = wanted["logits"] / scales.acc - twin.linear_accumulator(features, scales, rounded=False)
-    _round(twin.linear_weight, scales.weight, mean_of_copies(features, copies), mean_of_copies(lacking, copies))
+    lacking, source = mean_of_copies(lacking, copies), mean_of_copies(features, copies)
+    _round(twin.linear_weight, scales.weight, source, lacking, influences[-1])
     found = twin.linear_accumulator(features, scales) * scales.acc
     twin.linear_bias += (wanted["logits"] - found).mean(0)
 
 
-def _round(weights: torch.Tensor, scale: torch.Tensor, terms: torch.Tensor, lacking: torch.Tensor) -> None:
+def _round(
+    weights: torch.Tensor, scale: torch.Tensor, terms: torch.Tensor, lacking: torch.Tensor, influence: torch.Tensor
+) -> None:
     """Make each of a layer's weights a multiple of its output's scale.
 
     terms: what the weights are multiplied with, (rows, terms); lacking: what the sums lack before, (rows, outputs), in
@@ -109,6 +143,8 @@ def _round(weights: torch.Tensor, scale: torch.Tensor, terms: torch.Tensor, lack
     """
     terms, lacking = (terms - terms.mean(0)).double(), (lacking - lacking.mean(0)).double()
     steps = weights.flatten(1).double() / scale.double()[:, None]
-    moments, wanted = terms.T @ terms / len(terms), lacking.T @ terms / len(terms)
-    integers = round_together(steps.cpu(), moments.cpu(), wanted.cpu()).to(steps)  # many small steps: not for a GPU
+    moments, wanted = (terms.T @ terms / len(terms)).cpu(), (lacking.T @ terms / len(terms)).cpu()
+    size = _SUMS / moments.diagonal().mean().clamp_min(1e-30)
+    both = (one.cpu().double() / one.diagonal().mean().clamp_min(1e-30).cpu() + size * moments for one in influence)
+    integers = round_together(steps.cpu(), both, size * wanted).to(steps)  # many small steps: not for a GPU
     weights.copy_((integers * scale.double()[:, None]).view_as(weights))

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.fixedpoint import nearest_result_multiplier, quantize_multipliers
 from intsmooth.graph import build_graph
 from intsmooth.records import Graph, Node, Tensor
-from intsmooth.training.fakequant import QuantizedNetwork, Rescaling
+from intsmooth.training.fakequant import WEIGHT_LIMIT, QuantizedNetwork, Rescaling
 from intsmooth.training.network import Convolution
 
 _RELU_ZERO = -128
@@ -35,16 +35,10 @@ def export(
     for i, (layer, scales) in enumerate(zip(architecture.convolutions, convolutions, strict=True)):
         nodes.append(_convolution_node(twin, i, layer, scales))
         tensors.append(Tensor(layer.name, architecture.shape_of(layer.name), "int8", _RELU_ZERO, float(twin.scales[i])))
-    if architecture.pooled:
-        nodes.append(_mean_node(twin))
-        shape = (architecture.features,)
-        tensors.append(Tensor("features", shape, "int8", _RELU_ZERO, float(twin.features_scale)))
-    nodes.append(_linear_node(twin, linear))
-    zero, scale = int(twin.logits_zero), float(twin.logits_scale)
-    tensors.append(Tensor("logits", (architecture.classes,), "int8", zero, scale))
+    head_nodes, head_tensors = _head(twin, linear)
     return build_graph(
-        nodes=tuple(nodes),
-        tensors=tensors,
+        nodes=(*nodes, *head_nodes),
+        tensors=tensors + head_tensors,
         input="levels",
         output="logits",
         levels=levels,
@@ -55,7 +49,7 @@ def export(
 
 
 def _rescale(factors: torch.Tensor) -> dict[str, np.ndarray]:
-    multiplier, shift = quantize_multipliers(factors.flatten().tolist())
+    multiplier, shift = quantize_multipliers(factors.flatten().tolist(), nearest_result_multiplier)
     return {"multiplier": multiplier, "shift": shift}
 
 
@@ -95,18 +89,46 @@ def _convolution_node(twin: QuantizedNetwork, i: int, layer: Convolution, scales
     return Node(layer.name, "conv2d_add", (layer.source, layer.skip), layer.name, attributes, constants)
 
 
-def _mean_node(twin: QuantizedNetwork) -> Node:
-    height, width, _ = twin.architecture.shape_of(twin.architecture.last)
+def _features_node(twin: QuantizedNetwork) -> Node:
+    last, count = twin.architecture.last, twin.architecture.features
+    if not twin.architecture.pooled:
+        return Node("features", "reshape", (last,), "features", {"shape": (count,)}, {})
+    height, width, _ = twin.architecture.shape_of(last)
     factor = twin.scales[-1] / twin.features_scale / (height * width)
-    last = twin.architecture.last
     return Node("features", "mean", (last,), "features", {"clamp": _FULL}, _rescale(factor))
 
 
-def _linear_node(twin: QuantizedNetwork, scales: Rescaling) -> Node:
-    constants = {
-        "weights": _int8(twin.linear_weight / scales.weight[:, None]),
-        "bias": _int32(twin.linear_bias / scales.acc),
-        **_rescale(scales.factor),
-    }
-    source = "features" if twin.architecture.pooled else twin.architecture.last
-    return Node("logits", "fully_connected", (source,), "logits", {"clamp": _FULL}, constants)
+def _head(twin: QuantizedNetwork, scales: Rescaling) -> tuple[list[Node], list[Tensor]]:
+    """From the last activation to the logits: coarse ones, their maximum, and those that decide (see decision.py)."""
+    classes, count = twin.architecture.classes, twin.architecture.features
+    whole = (twin.linear_weight / scales.weight[:, None]).round()
+    weights = whole if twin.readings == 1 else torch.cat([torch.floor(whole / 2), torch.ceil(whole / 2)], 1)
+    times = int(torch.ceil(scales.skip.max() / WEIGHT_LIMIT))
+    peak = torch.floor((scales.skip[:, None] + torch.arange(times)) / times)  # int8 each, whose sum is scales.skip
+    bias = {"bias": _int32(twin.linear_bias / scales.acc)}
+    coarse = {"weights": _int8(weights), **bias, **_rescale(scales.peak_factor)}
+    final = {"weights": _int8(torch.cat([weights, -peak], 1)), **bias, **_rescale(scales.factor)}
+    readings = ("features",) * twin.readings
+    column = {"kernel": (classes, 1), "stride": (1, 1), "padding": (0,) * 4, "clamp": _FULL}
+    nodes = [
+        _features_node(twin),
+        Node("readings", "concat", readings, "readings", {"axis": 0}, {}),
+        Node("coarse", "fully_connected", ("readings",), "coarse", {"clamp": _FULL}, coarse),
+        Node("column", "reshape", ("coarse",), "column", {"shape": (classes, 1, 1)}, {}),
+        Node("largest", "max_pool2d", ("column",), "largest", column, {}),
+        Node("peak", "reshape", ("largest",), "peak", {"shape": (1,)}, {}),
+        Node("terms", "concat", ("readings", *("peak",) * times), "terms", {"axis": 0}, {}),
+        Node("logits", "fully_connected", ("terms",), "logits", {"clamp": _FULL}, final),
+    ]
+    features_scale, peak_scale = float(twin.features_scale), float(twin.peak_scale)
+    shapes = [
+        ("features", (count,), features_scale),
+        ("readings", (twin.readings * count,), features_scale),
+        ("coarse", (classes,), peak_scale),
+        ("column", (classes, 1, 1), peak_scale),
+        ("largest", (1, 1, 1), peak_scale),
+        ("peak", (1,), peak_scale),
+        ("terms", (twin.readings * count + times,), features_scale),
+    ]
+    tensors = [Tensor(name, shape, "int8", _RELU_ZERO, scale) for name, shape, scale in shapes]
+    return nodes, [*tensors, Tensor("logits", (classes,), "int8", int(twin.logits_zero), float(twin.logits_scale))]

@@ -2,12 +2,17 @@
 
 Every activation is v = q - zero_point, an integer in a float tensor, and every weight an integer in [-127, 127] times a
 scale per output channel. Sums of their products are exact in float32 while they stay below 2^24, as those of
-trained networks do (agreement.py counts), and in bfloat16 the operands are. Biases and residual multipliers are rounded in the accumulator's scale, as they will be stored.
-Requantization is acc * factor rounded to nearest while training; in evaluation it is the engine's own double rounding,
-in 64-bit integers, so that an evaluated twin is the exported network.
+trained networks do (agreement.py counts), and in bfloat16 the operands are. Biases and residual multipliers are rounded
+in the accumulator's scale, as they will be stored. Requantization is acc * factor rounded to nearest while training; in
+evaluation it is the engine's own, in 64-bit integers, so that an evaluated twin is the exported network. Its multipliers
+are `nearest_result_multiplier`'s, which round once: a second rounding away from zero would move every image by a little
+in the same direction under every draw of the noise, the input above all, where values are small.
+
+Where the linear layer reads pooled features, it reads them twice, so that each of its weights is the sum of two integers
+and its steps are half as large. It has the fewest weights of all layers to choose integers for, and the last word.
 
 Gradients pass through rounding unchanged and stop where a value is clamped (Bengio et al., 2013). Ranges are constants
-here, set by calibrate.py; weight scales follow the weights.
+here, set by calibrate.py; weight scales follow the weights, but for the linear layer's.
 """
 
 import math
@@ -17,12 +22,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from intsmooth.fixedpoint import quantize_multipliers
+from intsmooth.fixedpoint import nearest_result_multiplier, quantize_multipliers
 from intsmooth.training.network import Architecture, FloatNetwork, flatten_hwc, place_skip
 
 WEIGHT_LIMIT = 127
+READINGS = 2  # of pooled features by the linear layer
 SKIP_LIMIT = 32767
 BIAS_LIMIT = 2**28
+MOST_PEAK_STEPS = 64 * WEIGHT_LIMIT
 
 
 class _Requantize(torch.autograd.Function):
@@ -54,7 +61,7 @@ def _requantize(acc: torch.Tensor, factor: torch.Tensor, lowest, highest, exact:
     per_channel = factor.reshape(-1, *(1,) * (acc.dim() - 2))
     if not exact:
         return _Requantize.apply(acc, per_channel.to(acc.dtype), lowest, highest)
-    multipliers, shifts = quantize_multipliers(factor.flatten().tolist())
+    multipliers, shifts = quantize_multipliers(factor.flatten().tolist(), nearest_result_multiplier)
     multiplier = torch.as_tensor(multipliers, device=acc.device).long().reshape(per_channel.shape)
     shift = torch.as_tensor(shifts, device=acc.device).long().reshape(per_channel.shape)
     high = ((acc.round().long() << shift.clamp_min(0)) * multiplier + (1 << 30)) >> 31
@@ -75,12 +82,14 @@ def _round(value: torch.Tensor) -> torch.Tensor:
 
 class Rescaling(NamedTuple):
     """Per output channel: real units per step of the weights and of the accumulator, the factor from the accumulator to
-    the output (float64 in evaluation), the integer multiplier of the residual."""
+    the output (float64 in evaluation), the integer multiplier of the residual, or, in the linear layer, of what is taken
+    off, the peak, and the factor from the accumulator to the peak."""
 
     weight: torch.Tensor
     acc: torch.Tensor
     factor: torch.Tensor
     skip: torch.Tensor | None = None
+    peak_factor: torch.Tensor | None = None
 
 
 class QuantizedNetwork(nn.Module):
@@ -94,6 +103,7 @@ class QuantizedNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.unit = unit
+        self.readings = READINGS if architecture.pooled else 1
         layers = architecture.convolutions
         self.weights = nn.ParameterList(torch.zeros(c.outputs, c.inputs, c.kernel, c.kernel) for c in layers)
         self.biases = nn.ParameterList(torch.zeros(c.outputs) for c in layers)
@@ -103,6 +113,8 @@ class QuantizedNetwork(nn.Module):
         self.register_buffer("input_zero", torch.zeros((), dtype=torch.int64))
         self.register_buffer("scales", torch.ones(len(layers), dtype=torch.float64))
         self.register_buffer("features_scale", torch.ones((), dtype=torch.float64))
+        self.register_buffer("peak_steps", torch.ones(architecture.classes, dtype=torch.float64))
+        self.register_buffer("peak_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("logits_scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("logits_zero", torch.zeros((), dtype=torch.int64))
         self._position = {layer.name: i for i, layer in enumerate(layers)}
@@ -134,9 +146,15 @@ class QuantizedNetwork(nn.Module):
         return scale
 
     def linear_weight_scale(self) -> torch.Tensor:
-        """Scale per class of the linear layer's weights."""
+        """Scale per class of the linear layer's weights, which makes a step of the peak a whole number of steps of the
+        accumulator: a constant, so that weights which outgrow it saturate."""
+        return self.peak_scale / self.features_scale / self.peak_steps
+
+    def set_linear_scale(self) -> None:
+        """Choose peak_steps: the largest that leaves every weight at most 127 for each reading."""
         largest = self.linear_weight.detach().abs().amax(1).double()
-        return torch.maximum(largest, largest.max() * 1e-4) / WEIGHT_LIMIT
+        least = torch.maximum(largest, largest.max() / 2) / (self.readings * WEIGHT_LIMIT)
+        self.peak_steps.copy_(torch.floor(self.peak_scale / self.features_scale / least).clamp(1, MOST_PEAK_STEPS))
 
     @torch.compiler.disable  # compiled, these few float64 divisions would be repeated for every pixel
     def rescaling(self) -> list[Rescaling]:
@@ -149,7 +167,8 @@ class QuantizedNetwork(nn.Module):
             found.append(Rescaling(weight.float(), acc.float(), acc / self.scales[i], skip))
         weight = self.linear_weight_scale()
         acc = self.features_scale * weight
-        found.append(Rescaling(weight.float(), acc.float(), acc / self.logits_scale))
+        factors = acc / self.logits_scale, self.peak_steps.float(), acc / self.peak_scale
+        found.append(Rescaling(weight.float(), acc.float(), *factors))
         return [scales._replace(factor=scales.factor.float()) for scales in found] if self.training else found
 
     @torch.compiler.disable  # its multiplier is computed outside torch
@@ -164,16 +183,19 @@ class QuantizedNetwork(nn.Module):
         return self.trace(levels)["logits"] * self.logits_scale.float()
 
     def trace(self, levels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """All activations as v = q - zero_point: "input", one per convolution, "features", "logits"."""
+        """All activations as v = q - zero_point: "input", one per convolution, "features", "coarse", "peak", "logits"."""
         values = {"input": self.input_value(levels)}
         *convolutions, linear = self.rescaling()
         for i, (layer, scales) in enumerate(zip(self.architecture.convolutions, convolutions, strict=True)):
             values[layer.name] = self.after_relu(self.accumulator(i, values, scales), scales)
         values["features"] = self.features(values[self.architecture.last])
         acc = self.linear_accumulator(values["features"], linear)
-        # Saturated logits have no gradient, and calibrate.py lets those saturate that cannot change a decision.
+        values["coarse"] = _requantize(acc.detach(), linear.peak_factor, 0, 255, not self.training)
+        values["peak"] = values["coarse"].amax(1, keepdim=True)
+        # Saturated logits have no gradient, and all saturate that are not near the largest: see decision.py.
         lowest, highest = (-math.inf, math.inf) if self.training else _int8_range(self.logits_zero)
-        values["logits"] = _requantize(acc, linear.factor, lowest, highest, not self.training)
+        relative = acc - values["peak"] * linear.skip
+        values["logits"] = _requantize(relative, linear.factor, lowest, highest, not self.training)
         return values
 
     def accumulator(
@@ -196,7 +218,8 @@ class QuantizedNetwork(nn.Module):
 
     def linear_accumulator(self, features: torch.Tensor, scales: Rescaling, rounded: bool = True) -> torch.Tensor:
         """The int32 accumulator of the linear layer; rounded as for accumulator()."""
-        weight = self.linear_weight / scales.weight[:, None]
+        limit = self.readings * WEIGHT_LIMIT
+        weight = (self.linear_weight / scales.weight[:, None]).clamp(-limit, limit)
         weight = _round(weight) if rounded else weight
         return functional.linear(features, weight).float() + _round(self.linear_bias / scales.acc)
 

@@ -29,6 +29,7 @@ from intsmooth.training.warm_start import take_weights
 _SAVE_SECONDS = 20.0
 _SAY_SECONDS = 60.0
 _CALIBRATION_IMAGES, _CALIBRATION_COPIES = 512, 4
+_INFLUENCE_IMAGES, _PIECE = 2048, 64
 
 
 @dataclass
@@ -205,18 +206,20 @@ def noisy_accuracy(run: Run) -> float:
     return right / len(examples)
 
 
-def _noisy_samples(run: Run, copies: int = 1) -> torch.Tensor:
-    """The first training images with noise, the same at every call: float levels (copies * N, C, H, W) on the CPU."""
-    images = run.data.training.images[:_CALIBRATION_IMAGES].permute(0, 3, 1, 2).float()
-    return run.noise.add_to(images.repeat(copies, 1, 1, 1), run.generator(1 << 21))
+def _noisy_samples(run: Run, copies: int = 1, first: int = 0, count: int = _CALIBRATION_IMAGES) -> torch.Tensor:
+    """Training images with noise, the same at every call: float levels (copies * N, C, H, W) on the CPU."""
+    images = run.data.training.images[first : first + count].permute(0, 3, 1, 2).float()
+    return run.noise.add_to(images.repeat(copies, 1, 1, 1), run.generator(1 << 21, first))
 
 
 def _calibrated(run: Run) -> QuantizedNetwork:
     """The twin of the run's float network, its integers chosen on noisy training images."""
     recipe = run.recipe
-    noisy = _noisy_samples(run, _CALIBRATION_COPIES).to(run.device)
-    sigma_levels = recipe.sigma * run.data.unit
-    twin = quantize(run.network, noisy, run.data.levels, sigma_levels, recipe.margin, _CALIBRATION_COPIES)
+    copies = _CALIBRATION_COPIES
+    noisy = _noisy_samples(run, copies).to(run.device)
+    starts = range(0, min(_INFLUENCE_IMAGES, len(run.data.training)), _PIECE)
+    more = (_noisy_samples(run, copies, first, _PIECE).to(run.device) for first in starts)
+    twin = quantize(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin, copies, more)
     return twin.to(memory_format=torch.channels_last)
 
 

@@ -170,10 +170,13 @@ class FloatNetwork(nn.Module):
         values = {"input": levels / self.unit}
         for i, layer in enumerate(self.architecture.convolutions):
             values[layer.name] = functional.relu(self.before_relu(i, values))
-        value = values[self.architecture.last]
-        values["features"] = value.mean((2, 3)) if self.architecture.pooled else flatten_hwc(value)
+        values["features"] = self.features(values[self.architecture.last])
         values["logits"] = self.linear(values["features"])
         return values
+
+    def features(self, value: torch.Tensor) -> torch.Tensor:
+        """What the linear layer reads of the last activation."""
+        return value.mean((2, 3)) if self.architecture.pooled else flatten_hwc(value)
 
     def before_relu(self, i: int, values: dict[str, torch.Tensor]) -> torch.Tensor:
         """What convolution i adds up from the activations before it, batch norm and residual included."""

@@ -2,10 +2,12 @@
 
 To nearest, the errors of a filter's weights add up in some direction that its inputs share, in a pixel's neighbourhood
 above all, and an image is moved towards a class or away from it under every draw of the noise. Among the two neighbours
-of every weight those are taken here that leave the least expected squared error of the sum: the objective of Nagel et
-al., "Up or down? Adaptive rounding for post-training quantization" (ICML 2020), section 3, descended a weight or two at
-a time. Its second moments are those of the quantized network's own activations.
+of every weight those are taken here that leave the least expected squared error: of the sum, the objective of Nagel et
+al., "Up or down? Adaptive rounding for post-training quantization" (ICML 2020), section 3, or of what influence.py says
+that it leads to. It is descended a weight or two at a time.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch.nn import functional
@@ -16,20 +18,19 @@ _FIRST = 64  # entries that are tried together with every other one
 _GAIN = 1e-9  # of the inputs' mean second moment, counts as lower: rounding errors cannot make it go round in circles
 
 
-def round_together(weights: torch.Tensor, moments: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+def round_together(weights: torch.Tensor, moments: Iterable[torch.Tensor], wanted: torch.Tensor) -> torch.Tensor:
     """Integers, floor or ceiling of each of `weights` (outputs, terms), in steps, float64.
 
-    moments: (terms, terms), E[x x'] of the centred inputs. wanted: (outputs, terms), E[x r] of the centred inputs and
-    of what the sum of each output lacks, in steps, before anything is rounded. Ends where no change of one weight or of
-    two lowers E[(e x - r)^2], e being the change of the weights; beyond 64 terms not every pair is tried.
+    moments: for each output (terms, terms), E[x x'] of the centred inputs. wanted: (outputs, terms), E[x r] of the
+    centred inputs and of what the sum of each output lacks, in steps, before anything is rounded. Ends where no change of
+    one weight or of two lowers E[(e x - r)^2], e being the change of the weights; beyond 64 terms not every pair is tried.
     """
     nearest = weights.round()
     error = nearest - weights
     error[error.abs() < _EXACT] = 0  # a quotient's own rounding error
     chosen, other = nearest.clone(), nearest - error.sign()
-    slope = error @ moments - wanted
-    for row in range(len(weights)):
-        _descend(chosen[row], other[row], slope[row], moments)
+    for row, second in enumerate(moments):
+        _descend(chosen[row], other[row], error[row] @ second - wanted[row], second)
     return chosen
 
 

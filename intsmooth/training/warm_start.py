@@ -47,6 +47,7 @@ def _take_integers(network: FloatNetwork, graph: Graph, path: pathlib.Path, samp
             _copy(norm.bias, bias, path, layer.name)
             norm.weight.fill_(1.0)
         weights, bias = _reals(graph, nodes["logits"], path)
+        weights = _of_features(weights, nodes, network.linear.in_features)
         _copy(network.linear.weight, weights, path, "logits")
         _copy(network.linear.bias, bias, path, "logits")
         for convolution, norm, (mean, variance) in zip(
@@ -71,6 +72,14 @@ def _reals(graph: Graph, node: Node, path: pathlib.Path) -> tuple[np.ndarray, np
     accumulator = factor * scales[1]
     weight_scale = (accumulator / scales[0]).reshape(-1, *(1,) * (node.constants["weights"].ndim - 1))
     return node.constants["weights"] * weight_scale, node.constants["bias"] * accumulator
+
+
+def _of_features(weights: np.ndarray, nodes: dict[str, Node], features: int) -> np.ndarray:
+    """The logits' weights (classes, features), where the features are read several times and the peak after them."""
+    if "readings" not in nodes:
+        return weights
+    times = len(nodes["readings"].inputs)
+    return weights[:, : times * features].reshape(len(weights), times, -1).sum(1)
 
 
 def _copy(target: torch.Tensor, values: np.ndarray, path: pathlib.Path, name: str) -> None:
