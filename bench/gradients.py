@@ -2,7 +2,8 @@
 
 A tensor holds q - zero point as float32, so that weights and multipliers of the model file are used as they are and no
 scale is needed. Rounding is ignored in both directions (a straight-through estimator), so scores differ a little from
-the integer network's. It serves to look for perturbations, not to evaluate them.
+the integer network's, and so is the saturation of the scores themselves: a class far behind has a gradient too. It serves
+to look for perturbations, not to evaluate them.
 """
 
 import numpy as np
@@ -44,6 +45,8 @@ class FloatTwin:
             raw, back = FORWARD[node.op](self.graph, node, *inputs)
             zero = self.graph.tensors[node.output].zero_point
             low, high = (bound - zero for bound in node.attributes.get("clamp", (-128, 127)))
+            if node is self.nodes[-1] and high - low == 255:
+                low, high = -np.inf, np.inf
             values[node.output] = np.clip(raw, low, high)
             passes[node.name] = _through_clamp(back, (raw > low) & (raw < high))
         return values[self.nodes[-1].output], passes
@@ -184,6 +187,12 @@ def _reshape(graph, node, x):
     return x.reshape(shape), lambda slope: (slope.reshape(x.shape),)
 
 
+def _concat(graph, node, *parts):
+    axis = node.attributes["axis"] + 1
+    ends = np.cumsum([part.shape[axis] for part in parts])[:-1]
+    return np.concatenate(parts, axis), lambda slope: np.split(slope, ends, axis)
+
+
 FORWARD = {
     "input_requantize": _rescale,
     "requantize": _rescale,
@@ -197,4 +206,5 @@ FORWARD = {
     "sub": _sum,
     "max_pool2d": _max_pool,
     "reshape": _reshape,
+    "concat": _concat,
 }

@@ -29,7 +29,7 @@ from two_classes import with_two_classes
 from intsmooth.certify import format_radius_down
 from intsmooth.curve import plot_curves
 from intsmooth.errors import InputError, IntsmoothError, ResourceError
-from intsmooth.paired import largest_loss, paired_differences
+from intsmooth.paired import largest_loss, paired_differences, share_behind
 from intsmooth.report import percent, summarize
 from intsmooth.results import Results, read_results
 
@@ -202,7 +202,9 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     intervals = (f"{low:+.1f} to {high:+.1f}" for low, high in (found.interval for found in differences))
     lines.append(f"| 95 % | {' | '.join(intervals)} |")
     lines.append("")
-    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}.")
+    behind = share_behind(ours.results, twin.results, 0.5)
+    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}. Of all radii from 0 to the")
+    lines.append(f"largest, {100 * behind:.1f} % have a loss of more than 0.5 points.")
     return lines
 
 

@@ -75,10 +75,23 @@ def paired_differences(first: Results, second: Results, radii: Sequence[float] |
     return found
 
 
+def everywhere(first: Results, second: Results) -> list[PairedDifference]:
+    """The difference at 0 and at every radius of either table: at a radius between two, it is that of the larger one."""
+    radii = np.unique(np.concatenate([[0.0], first.radius, second.radius]))
+    return paired_differences(first, second, radii)
+
+
 def largest_loss(first: Results, second: Results) -> PairedDifference:
     """The difference at the radius, of all there are, where the first falls furthest behind the second."""
-    everywhere = np.unique(np.concatenate([[0.0], first.radius, second.radius]))
-    return min(paired_differences(first, second, everywhere), key=lambda difference: difference.points)
+    return min(everywhere(first, second), key=lambda difference: difference.points)
+
+
+def share_behind(first: Results, second: Results, points: float) -> float:
+    """On how much of the way from radius 0 to the largest of either table the first is behind by more than `points`."""
+    found = everywhere(first, second)
+    steps = [(after.radius - before.radius, after.points) for before, after in zip(found, found[1:], strict=False)]
+    whole = sum(step for step, _ in steps)
+    return sum(step for step, difference in steps if difference < -points - 1e-9) / whole if whole else 0.0
 
 
 def paired_table(first: Results, second: Results, radii: Sequence[float] | None = None) -> str:

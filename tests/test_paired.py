@@ -8,7 +8,7 @@ from result_tables import table
 
 from intsmooth import cli
 from intsmooth.errors import InputError
-from intsmooth.paired import PairedDifference, largest_loss, paired_differences, paired_table
+from intsmooth.paired import PairedDifference, largest_loss, paired_differences, paired_table, share_behind
 from intsmooth.results import Results, read_results
 
 ONE = [(0, 0.5, 1), (0, 0.3, 1), (1, 0.9, 0), (-1, 0.0, 0)]
@@ -37,6 +37,18 @@ def test_differences_are_those_of_the_curves(rows):
         assert there.interval[0] < there.interval[1]
     last = max(one.radius.max(), two.radius.max())  # beyond it both curves are 0
     assert largest_loss(one, two).points <= min(d.points for d in found if d.radius <= last)
+
+
+@given(st.lists(st.tuples(ROW, ROW), min_size=1, max_size=30), st.sampled_from([0.0, 3.0, 10.0, 40.0]))
+def test_the_share_of_radii_behind_is_that_of_a_fine_grid(rows, points):
+    one, two = (table(list(side)) for side in zip(*rows, strict=True))
+    largest = max(one.radius.max(), two.radius.max())
+    grid = (np.arange(160) + 0.5) * 0.005  # between all radii above
+    grid = grid[grid < largest]
+    behind = [100 * (np.mean(t.correct & (t.radius >= radius))) for t in (two, one) for radius in grid]
+    behind = np.array(behind[: len(grid)]) - behind[len(grid) :]
+    expected = np.mean(behind > points + 1e-9) if len(grid) else 0.0
+    assert share_behind(one, two, points) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_interval_covers_as_often_as_it_says():
