@@ -203,8 +203,8 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     lines.append(f"| 95 % | {' | '.join(intervals)} |")
     lines.append("")
     behind = share_behind(ours.results, twin.results, 0.5)
-    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}. Of all radii from 0 to the")
-    lines.append(f"largest, {100 * behind:.1f} % have a loss of more than 0.5 points.")
+    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}.")
+    lines.append(f"It is more than 0.5 points at {100 * behind:.1f} % of all radii from 0 to the largest.")
     return lines
 
 
