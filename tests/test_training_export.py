@@ -154,6 +154,26 @@ def test_weights_rounded_together_move_images_less_than_each_to_nearest(monkeypa
     assert together < moved() / 2
 
 
+@pytest.mark.parametrize(("name", "image", "levels", "unit", "sigma"), CASES)
+def test_rounding_minds_the_votes(name, image, levels, unit, sigma, monkeypatch):
+    """What rounding a filter moves an image's share by, to first order, against rounding by the sums alone."""
+    network, twin, samples = random_twin(name, image, levels, unit, sigma, seed=9)
+    moments = calibrate.influence(network, [samples], 1)
+    folded = QuantizedNetwork(network.architecture, unit)
+    folded.fold(network)
+
+    def moved(twin):
+        total = 0.0
+        for i, layer in enumerate(moments[:-1]):
+            error = (twin.weights[i] - folded.weights[i]).detach().flatten(1)
+            total += float(torch.einsum("fs,fst,ft->", error, layer, error))
+        return total
+
+    by_votes = moved(twin)
+    monkeypatch.setattr(calibrate, "influence", lambda *_: [torch.zeros_like(layer) for layer in moments])
+    assert by_votes < moved(quantize(network, samples, levels, sigma, 3)) / 2
+
+
 def test_logits_saturate_in_evaluation_only():
     """Where they saturate there is no gradient, and a loss that does not see by how much a class wins."""
     _, twin, samples = random_twin(*CASES[0], seed=3)

@@ -22,7 +22,7 @@ from intsmooth.training.network import FloatNetwork
 from intsmooth.training.rounding import mean_of_copies, round_together, terms_and_sums
 
 _OUTSIDE = 3e-7  # share of an activation's values that may saturate: the largest, far from any decision's edge
-_PIECE = 64  # images whose gradients are held at a time
+PIECE = 64  # images whose gradients are held at a time
 _LEAST_PEAK = 16  # steps of the sums that make one of the peak, at least: a weight of this size takes it off
 _SUMS = 0.03  # weight of the sums' own errors beside that of their influence: a guard where few images speak
 
@@ -97,7 +97,7 @@ def quantize(
 
 
 def _pieces(samples: torch.Tensor, copies: int) -> Iterator[torch.Tensor]:
-    for piece in samples.unflatten(0, (copies, -1)).split(_PIECE, 1):
+    for piece in samples.unflatten(0, (copies, -1)).split(PIECE, 1):
         yield piece.flatten(0, 1)
 
 

@@ -151,7 +151,8 @@ class QuantizedNetwork(nn.Module):
         return self.peak_scale / self.features_scale / self.peak_steps
 
     def set_linear_scale(self) -> None:
-        """Choose peak_steps: the largest that leaves every weight at most 127 for each reading."""
+        """Choose peak_steps: the largest that leaves every weight at most 127 for each reading. A class of small weights
+        gets steps half as large as the class of the largest at most: the peak is taken off by int8 weights as well."""
         largest = self.linear_weight.detach().abs().amax(1).double()
         least = torch.maximum(largest, largest.max() / 2) / (self.readings * WEIGHT_LIMIT)
         self.peak_steps.copy_(torch.floor(self.peak_scale / self.features_scale / least).clamp(1, MOST_PEAK_STEPS))

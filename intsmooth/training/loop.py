@@ -16,7 +16,7 @@ from torch import nn
 
 from intsmooth.errors import InputError
 from intsmooth.training import checkpoint
-from intsmooth.training.calibrate import quantize
+from intsmooth.training.calibrate import PIECE, quantize
 from intsmooth.training.examples import Examples, TrainingData, batches
 from intsmooth.training.fakequant import QuantizedNetwork
 from intsmooth.training.network import FloatNetwork, architecture
@@ -29,7 +29,7 @@ from intsmooth.training.warm_start import take_weights
 _SAVE_SECONDS = 20.0
 _SAY_SECONDS = 60.0
 _CALIBRATION_IMAGES, _CALIBRATION_COPIES = 512, 4
-_INFLUENCE_IMAGES, _PIECE = 2048, 64
+_INFLUENCE_IMAGES = 2048
 
 
 @dataclass
@@ -217,8 +217,8 @@ def _calibrated(run: Run) -> QuantizedNetwork:
     recipe = run.recipe
     copies = _CALIBRATION_COPIES
     noisy = _noisy_samples(run, copies).to(run.device)
-    starts = range(0, min(_INFLUENCE_IMAGES, len(run.data.training)), _PIECE)
-    more = (_noisy_samples(run, copies, first, _PIECE).to(run.device) for first in starts)
+    starts = range(0, min(_INFLUENCE_IMAGES, len(run.data.training)), PIECE)
+    more = (_noisy_samples(run, copies, first, PIECE).to(run.device) for first in starts)
     twin = quantize(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin, copies, more)
     return twin.to(memory_format=torch.channels_last)
 
