@@ -5,9 +5,11 @@
 
 Ours: MODEL.tsv as `intsmooth certify --out` writes it, and beside it, where it was made, MODEL-float.tsv of the float
 network that the model comes from (intsmooth.training.float_twin). Where that was made with fewer samples, say 1,000,
-MODEL-n1000.tsv holds the integer model's certificates at the same n, for the comparison of the two. Published: per-image tables of
-github.com/locuslab/smoothing (data/certify/cifar10) and github.com/jh-jeong/smoothing-consistency, named
-METHOD_NETWORK_sigma_S.tsv; they are other people's and not part of this package.
+MODEL-n1000.tsv holds the integer model's certificates at the same n, for the comparison of the two. The same two with
+-validation before -float and -nN are of other held-out images, a larger number of which tells more about what integers
+cost. Published: per-image tables of github.com/locuslab/smoothing (data/certify/cifar10) and
+github.com/jh-jeong/smoothing-consistency, named METHOD_NETWORK_sigma_S.tsv; they are other people's and not part of this
+package.
 
 The published tables were made with n = 100,000 samples. `converted` brings them to the n of ours: the radius gives the
 bound on p, that bound the share of votes it came from, that share at the smaller n another bound and another radius.
@@ -75,6 +77,7 @@ class Curve:
     sigma: float
     n: int
     role: str = "published"  # "ours", "twin" (our float network), "partner" (ours once more, at the twin's n)
+    part: str = "test"  # of the data set
 
     @property
     def label(self) -> str:
@@ -124,13 +127,17 @@ def restricted(results: Results, images: Sequence[str]) -> Results:
 
 
 def read_ours(folder: pathlib.Path) -> list[Curve]:
-    """Every table in the folder by sigma: DATA-NETWORK-sSIGMA.tsv, ...-float.tsv and ...-nN.tsv."""
+    """Every table in the folder by sigma: DATA-NETWORK-sSIGMA.tsv, ...-float.tsv and ...-nN.tsv, -validation before these
+    two where they are of that part."""
     curves = []
     for path in sorted(folder.glob("*.tsv")):
-        name = re.fullmatch(r"(\w+)-(\w+)-s([\d.]+?)(-float|-n\d+)?", path.stem)
+        name = re.fullmatch(r"(\w+)-(\w+)-s([\d.]+?)(?:(-validation)?(-float|-n\d+))?", path.stem)
         if name is None:
-            raise InputError(f"{path} is not named DATA-NETWORK-sSIGMA.tsv, ...-float.tsv or ...-nN.tsv; rename it")
-        data, network, sigma, suffix = name.groups()
+            raise InputError(
+                f"{path} is not named DATA-NETWORK-sSIGMA.tsv, ...-float.tsv, ...-nN.tsv, ...-validation-float.tsv or "
+                "...-validation-nN.tsv; rename it"
+            )
+        data, network, sigma, part, suffix = name.groups()
         results = read_results(path)
         if not len(results):
             raise InputError(f"{path} holds no rows yet; certify some images first")
@@ -139,8 +146,9 @@ def read_ours(folder: pathlib.Path) -> list[Curve]:
             raise InputError(f"{path} does not say one number of samples n for all rows; certify again")
         role = "twin" if suffix == "-float" else "partner" if suffix else "ours"
         method = "float twin of ours" if role == "twin" else "int8, ours"
-        curves.append(Curve(results, data, NETWORKS.get(network, network), method, float(sigma), n.pop(), role))
-    return sorted(curves, key=lambda curve: (curve.sigma, curve.data, curve.role))
+        part = "validation" if part else "test"
+        curves.append(Curve(results, data, NETWORKS.get(network, network), method, float(sigma), n.pop(), role, part))
+    return sorted(curves, key=lambda curve: (curve.sigma, curve.data, curve.role, curve.part))
 
 
 def read_published(folder: pathlib.Path, data: str = "cifar10") -> list[Curve]:
@@ -193,7 +201,8 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     differences = paired_differences(ours.results, twin.results, radii)
     worst = largest_loss(ours.results, twin.results)
     lines = [
-        f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}, {differences[0].images} images):",
+        f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}, {differences[0].images:,} "
+        f"{twin.part} images):",
         "",
         f"| radius | {' | '.join(f'{found.radius:g}' for found in differences)} |",
         "| :-- |" + " --: |" * len(differences),
@@ -219,13 +228,13 @@ def write(
         radii = RADII.get(curve.sigma, LARGE)
         same = [other for other in ours if (other.data, other.network, other.sigma) == _subject(curve)]
         twins = [other for other in same if other.role == "twin"]
-        others = [*(twin for twin in twins if twin.n == curve.n), *beside(curve, published)]
+        others = [*(twin for twin in twins if _like(twin, curve)), *beside(curve, published)]
         table = accuracy_table([curve, *_two_classes(curve), *others], radii)
         data = DATA.get(curve.data, curve.data)
         name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
         lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *table, ""]
         for twin in twins:
-            for partner in (other for other in same if other.role != "twin" and other.n == twin.n):
+            for partner in (other for other in same if other.role != "twin" and _like(other, twin)):
                 lines += [*loss_table(partner, twin, radii), ""]
         if plots:
             lines += [f"![certified accuracy, {data}, sigma = {curve.sigma:g}]({name})", ""]
@@ -251,6 +260,11 @@ def _two_classes(curve: Curve) -> list[Curve]:
 
 def _subject(curve: Curve) -> tuple[str, str, float]:
     return curve.data, curve.network, curve.sigma
+
+
+def _like(one: Curve, other: Curve) -> bool:
+    """Whether the two were made with as many samples, of the same part of the data set."""
+    return (one.n, one.part) == (other.n, other.part)
 
 
 def _named(curve: Curve) -> Results:

@@ -26,8 +26,8 @@ def test_unknown_names_and_splits(tmp_path):
     folder = data_files.binary_folder(tmp_path)
     with pytest.raises(InputError, match="known are digits, cifar10, caltech101"):
         open_dataset("mnist")
-    with pytest.raises(InputError, match="it has test and train"):
-        open_dataset(folder, split="validation")
+    with pytest.raises(InputError, match="it has test, validation, train"):
+        open_dataset(folder, split="all")
     np.save(tmp_path / "a.npy", np.zeros((1, 2, 2), np.uint8))
     with pytest.raises(InputError, match="no split 'train'"):
         open_dataset(tmp_path / "a.npy", split="train")

@@ -11,6 +11,7 @@ from places import SHARED
 from intsmooth.datasets import cifar10, open_dataset
 from intsmooth.datasets.pickles import Call, byte_array, read_plain_pickle
 from intsmooth.errors import DataError
+from intsmooth.training.recipe import load_recipe
 
 
 def test_cifar10_binary_folder_in_channel_row_column_order(tmp_path):
@@ -29,6 +30,22 @@ def test_cifar10_training_batches_follow_each_other(tmp_path):
     data = open_dataset(folder, split="train")
     assert len(data) == 15 and [item.index for item in data] == list(range(15))
     assert np.array_equal(data[4].image, cifar_records(3, 2)[1][1])
+
+
+def test_the_validation_part_is_the_end_of_the_training_images(tmp_path, monkeypatch):
+    folder = data_files.binary_folder(tmp_path)
+    whole = open_dataset(folder, split="train")
+    monkeypatch.setattr(cifar10, "VALIDATION", 2)
+    monkeypatch.setattr(cifar10, "_BEFORE_LAST", 12)  # three images in each batch
+    held = open_dataset(folder, split="validation")
+    assert held.name == "cifar10-validation" and [item.index for item in held] == [13, 14]
+    for item in held:
+        assert item.label == whole[item.index].label and np.array_equal(item.image, whole[item.index].image)
+
+
+def test_the_shipped_recipes_hold_out_the_validation_part():
+    recipes = [load_recipe(f"cifar10-resnet20-s{sigma}") for sigma in ("0.12", "0.25", "0.5", "1.0")]
+    assert {recipe.validation for recipe in recipes} == {cifar10.VALIDATION}
 
 
 def test_the_python_batches_made_here_are_what_pickle_reads_too():

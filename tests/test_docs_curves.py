@@ -130,7 +130,22 @@ def test_a_float_twin_at_fewer_samples_is_compared_with_its_like(curves, folders
     partner.write_text(whole.read_text().replace("\t10000\n", "\t1000\n"))
     assert curves.main([*paths, "--no-plots"]) == 0
     text = (folders / "models.md").read_text()
-    assert "same noise (n = 1,000, 60 images)" in text and text.count("## ") == 1 and "| ResNet-20, float" not in text
+    assert "same noise (n = 1,000, 60 test images)" in text and text.count("## ") == 1
+    assert "| ResNet-20, float" not in text
+
+
+def test_other_held_out_images_are_compared_by_themselves(curves, folders):
+    rows = [(48_000 + i, 0, 0, 0.01 * i, 1) for i in range(50)]
+    for suffix, loss in (("-n1000", 0.0), ("-float", 0.0101)):
+        path = folders / "ours" / f"cifar10-resnet20-s0.25-validation{suffix}.tsv"
+        write(path, [(*row[:3], round(row[3] + loss, 4), 1) for row in rows], 1000)
+    paths = ["--published", str(folders / "published"), "--ours", str(folders / "ours"), "--out", str(folders)]
+    assert curves.main([*paths, "--no-plots"]) == 0
+    text = (folders / "models.md").read_text()
+    assert text.count("## ") == 1 and text.count("| **ResNet-20") == 1 and text.count("| ResNet-20, float") == 1
+    test, validation = text.split("same noise (n = ")[1:]
+    assert test.startswith("10,000, 60 test images)") and validation.startswith("1,000, 50 validation images)")
+    assert "Largest loss at any radius: -4.0 points" in validation  # two images at a time
 
 
 def test_the_other_bound_of_the_same_votes_is_what_certify_gives(curves, tmp_path):

@@ -31,7 +31,7 @@ def open_dataset(
 ) -> Dataset:
     """The data set that `source` means, a name of NAMES or a path; a path of that name goes first.
 
-    split:    "test" (default) or "train" where the data set has one ("validation", "all" for Caltech-101)
+    split:    "test" (default), "validation" or "train" where the data set has one ("all" for Caltech-101)
     shape:    (H, W, C) that image files are scaled and cropped to; arrays are taken as they are
     progress: called with (bytes so far, bytes in all) during a download
     """

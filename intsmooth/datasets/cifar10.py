@@ -5,6 +5,8 @@
 
 A binary record is one byte of label and 3,072 bytes of pixels in channel, row, column order; the Python batches are
 pickles of the same array, read without executing them. Images come out as uint8 (32, 32, 3).
+
+The last images of the training batches are the part "validation": those that the shipped models' recipes hold out.
 """
 
 import pathlib
@@ -23,8 +25,14 @@ URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 SIZE = 170_052_171
 _RECORD = 3073
+_BEFORE_LAST = 40_000  # training images in the batches before the last
 _MOST_BYTES = 64 << 20  # an official batch has 31 MB; no more than this is ever unpacked for one file
-_STEMS = {"test": ("test_batch",), "train": tuple(f"data_batch_{i}" for i in range(1, 6))}
+VALIDATION = 2_000  # of the last training batch
+_STEMS = {
+    "test": ("test_batch",),
+    "validation": ("data_batch_5",),
+    "train": tuple(f"data_batch_{i}" for i in range(1, 6)),
+}
 
 
 def is_cifar10(path: pathlib.Path) -> bool:
@@ -35,18 +43,21 @@ def is_cifar10(path: pathlib.Path) -> bool:
 
 
 def open_cifar10(path: str | pathlib.Path, split: str = "test") -> Dataset:
-    """The "test" or "train" part of CIFAR-10 at `path`, an official archive or a folder with one unpacked.
+    """The "test", "train" or "validation" part of CIFAR-10 at `path`, an official archive or a folder with one unpacked.
 
     Items have the index of the official order: 0..9999 of the test batch, 0..49999 of the five training batches in
-    turn.
+    turn, the validation part's last.
     """
     if split not in _STEMS:
-        raise InputError(f"CIFAR-10 has no split {split!r}; it has test and train")
+        raise InputError(f"CIFAR-10 has no split {split!r}; it has {', '.join(_STEMS)}")
     path = pathlib.Path(path)
     batches = _read_archive(path, split) if path.is_file() else _read_folder(path, split)
     pixels = np.concatenate([batch[0] for batch in batches])
     labels = np.concatenate([batch[1] for batch in batches]).astype(np.int64)
-    return Dataset(f"cifar10-{split}", _Images(pixels), np.arange(len(labels)), labels, CLASSES)
+    index = np.arange(len(labels))
+    if split == "validation":
+        index, pixels, labels = index[-VALIDATION:] + _BEFORE_LAST, pixels[-VALIDATION:], labels[-VALIDATION:]
+    return Dataset(f"cifar10-{split}", _Images(pixels), index, labels, CLASSES)
 
 
 class _Images:

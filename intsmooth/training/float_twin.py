@@ -161,6 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", help="float.pt in the work folder of its training")
     parser.add_argument("--data", help="as for intsmooth certify (default: the recipe's data set)")
     parser.add_argument("--out", required=True, help="the table to write")
+    parser.add_argument("--split", help="as for intsmooth certify (default: test)")
     parser.add_argument("--every", type=int, default=1, help="only images whose index is a multiple of this")
     parser.add_argument("--max", type=int, help="only the first so many of these")
     parser.add_argument("--n0", type=int, default=100, help="as in the integer model's run (default: 100)")
@@ -174,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     recipe, seed = load_recipe(arguments.recipe), parse_seed(arguments.seed)
     network = load_float_network(recipe, arguments.checkpoint)
     logits = logits_of(network, arguments.engine)
-    images = open_dataset(arguments.data or recipe.data, shape=network.architecture.image)
+    images = open_dataset(arguments.data or recipe.data, split=arguments.split, shape=network.architecture.image)
     try:
         table = open(arguments.out, "x", encoding="utf-8")  # another run's rows are hours of work
     except OSError as error:
