@@ -31,7 +31,7 @@ from two_classes import with_two_classes
 from intsmooth.certify import format_radius_down
 from intsmooth.curve import plot_curves
 from intsmooth.errors import InputError, IntsmoothError, ResourceError
-from intsmooth.paired import largest_loss, paired_differences, share_behind
+from intsmooth.paired import largest_loss, losses_by_chance, paired_differences, share_behind
 from intsmooth.report import percent, summarize
 from intsmooth.results import Results, read_results
 
@@ -212,8 +212,11 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     lines.append(f"| 95 % | {' | '.join(intervals)} |")
     lines.append("")
     behind = share_behind(ours.results, twin.results, 0.5)
-    lines.append(f"Largest loss at any radius: {worst.points:+.1f} points, at {worst.radius:.3f}.")
-    lines.append(f"It is more than 0.5 points at {100 * behind:.1f} % of all radii from 0 to the largest.")
+    chance = losses_by_chance(ours.results, twin.results)
+    share = (chance <= worst.points + 1e-9).mean()
+    lines.append(f"Largest loss at any radius: {worst.points:+.2f} points, at {worst.radius:.3f}; it is more than 0.5 points at")
+    lines.append(f"{100 * behind:.1f} % of all radii. Were neither the better one, {np.median(chance):+.2f} points would be usual,")
+    lines.append(f"and as much as this come about in {100 * share:.0f} % of cases (results exchanged by coin, image by image).")
     return lines
 
 

@@ -1,7 +1,8 @@
 """Two results files about the same images, image by image: how far apart two models' certified accuracies are.
 
 The images that only one of the two certifies are what the difference consists of, and what its uncertainty comes from:
-far less than two independent curves would have (McNemar, 1947).
+far less than two independent curves would have (McNemar, 1947). The largest loss at any radius is the largest of many
+numbers, and never small: `losses_by_chance` tells how large it is for two models of which neither is better.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import numpy as np
 from intsmooth.errors import InputError
 from intsmooth.report import format_radius, percent, round_radii
 from intsmooth.results import Results
+
+_DRAWS, _AT_ONCE = 2000, 100
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,15 @@ def common_images(first: Results, second: Results) -> tuple[np.ndarray, np.ndarr
     return chosen
 
 
+def _reach(first: Results, second: Results) -> list[np.ndarray]:
+    """Per table, up to which radius each of the common images is certified right: -1 where it is at none."""
+    at = common_images(first, second)
+    return [np.where(table.correct, table.radius, -1.0)[where] for table, where in zip((first, second), at, strict=True)]
+
+
 def paired_differences(first: Results, second: Results, radii: Sequence[float] | None = None) -> list[PairedDifference]:
     """A difference per radius ([0, 1] units; by default the round ones that curves use), over the common images."""
-    at = common_images(first, second)
-    reach = [
-        np.where(table.correct, table.radius, -1.0)[where] for table, where in zip((first, second), at, strict=True)
-    ]
+    reach = _reach(first, second)
     grid = round_radii(np.concatenate(reach)) if radii is None else radii
     found = []
     for radius in grid:
@@ -84,6 +90,26 @@ def everywhere(first: Results, second: Results) -> list[PairedDifference]:
 def largest_loss(first: Results, second: Results) -> PairedDifference:
     """The difference at the radius, of all there are, where the first falls furthest behind the second."""
     return min(everywhere(first, second), key=lambda difference: difference.points)
+
+
+def losses_by_chance(first: Results, second: Results, draws: int = _DRAWS, seed: int = 0) -> np.ndarray:
+    """Largest losses at any radius, in points, not positive, float64 (draws,), were neither of the two the better one:
+    for every image a fair coin tells which of the two results is the first one's (Fisher's test for matched pairs, 1935).
+    """
+    one, two = _reach(first, second)
+    differ = one != two
+    low, high = np.minimum(one, two)[differ], np.maximum(one, two)[differ]
+    # Between the two radii one model leads by this image. Seen from above, it does so from the higher to the lower one.
+    ends = np.concatenate([high, low])
+    order = np.argsort(-ends, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(ends[order]) != 0, True)[: len(order)])  # of the ends that are equal
+    generator = np.random.default_rng(seed)
+    found = np.zeros(draws)
+    for start in range(0, draws, _AT_ONCE):
+        leads = generator.integers(0, 2, (min(_AT_ONCE, draws - start), len(high)), dtype=np.int8) * 2 - 1
+        behind = np.cumsum(np.concatenate([leads, -leads], 1)[:, order], 1, dtype=np.int32)[:, last]
+        found[start : start + len(behind)] = -100 * behind.max(1, initial=0) / len(one)
+    return found
 
 
 def share_behind(first: Results, second: Results, points: float) -> float:
@@ -107,4 +133,8 @@ def paired_table(first: Results, second: Results, radii: Sequence[float] | None 
     worst = largest_loss(first, second)
     lines.append(f"{worst.images} images in common; {first.name} is furthest behind at radius {format_radius(worst.radius)}: ")
     lines[-1] += f"{worst.points:+.2f} points"
+    chance = losses_by_chance(first, second)
+    share = (chance <= worst.points + 1e-9).mean()
+    lines.append(f"were neither the better one, {np.median(chance):+.2f} would be usual, and as much as this come about ")
+    lines[-1] += f"in {100 * share:.0f} % of cases"
     return "\n".join(lines)

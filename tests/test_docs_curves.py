@@ -145,7 +145,7 @@ def test_other_held_out_images_are_compared_by_themselves(curves, folders):
     assert text.count("## ") == 1 and text.count("| **ResNet-20") == 1 and text.count("| ResNet-20, float") == 1
     test, validation = text.split("same noise (n = ")[1:]
     assert test.startswith("10,000, 60 test images)") and validation.startswith("1,000, 50 validation images)")
-    assert "Largest loss at any radius: -4.0 points" in validation  # two images at a time
+    assert "Largest loss at any radius: -4.00 points" in validation  # two images at a time
 
 
 def test_the_other_bound_of_the_same_votes_is_what_certify_gives(curves, tmp_path):

@@ -1,14 +1,23 @@
 """Paired differences of two results files, by hand and against the definition of the curves."""
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from result_tables import table
 
 from intsmooth import cli
 from intsmooth.errors import InputError
-from intsmooth.paired import PairedDifference, largest_loss, paired_differences, paired_table, share_behind
+from intsmooth.paired import (
+    PairedDifference,
+    largest_loss,
+    losses_by_chance,
+    paired_differences,
+    paired_table,
+    share_behind,
+)
 from intsmooth.results import Results, read_results
 
 ONE = [(0, 0.5, 1), (0, 0.3, 1), (1, 0.9, 0), (-1, 0.0, 0)]
@@ -49,6 +58,29 @@ def test_the_share_of_radii_behind_is_that_of_a_fine_grid(rows, points):
     behind = np.array(behind[: len(grid)]) - behind[len(grid) :]
     expected = np.mean(behind > points + 1e-9) if len(grid) else 0.0
     assert share_behind(one, two, points) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(ROW, ROW), min_size=1, max_size=6))
+def test_losses_by_chance_are_those_of_all_exchanges(rows):
+    exchanges = itertools.product(*([pair, pair[::-1]] for pair in rows))
+    every = [largest_loss(*(table(list(side)) for side in zip(*pairs, strict=True))).points for pairs in exchanges]
+    found = losses_by_chance(*(table(list(side)) for side in zip(*rows, strict=True)), draws=4000)
+    every = np.minimum(every, 0)  # ahead at every radius: no loss
+    values = np.unique(np.round(every, 9))
+    assert np.isin(np.round(found, 9), values).all()
+    for value in values:
+        expected, seen = np.mean(np.isclose(every, value)), np.mean(np.isclose(found, value))
+        assert abs(expected - seen) < 5 * np.sqrt(expected * (1 - expected) / 4000) + 1e-9
+
+
+def test_a_model_that_is_behind_on_most_images_is_not_so_by_chance():
+    ahead = [(0, 0.1 + 0.01 * i, 1) for i in range(40)]
+    behind = [(0, radius - 0.1, 1) for _, radius, _ in ahead]
+    one, two = table(behind), table(ahead)
+    assert np.mean(losses_by_chance(one, two) <= largest_loss(one, two).points + 1e-9) < 0.05
+    same = losses_by_chance(two, two)
+    assert same.shape == (2000,) and not same.any()
 
 
 def test_the_interval_covers_as_often_as_it_says():
