@@ -125,7 +125,7 @@ def test_a_float_twin_at_fewer_samples_is_compared_with_its_like(curves, folders
     paths = ["--published", str(folders / "published"), "--ours", str(folders / "ours"), "--out", str(folders)]
     assert curves.main([*paths, "--no-plots"]) == 0
     text = (folders / "models.md").read_text()
-    assert "float twin" not in text and "points" not in text  # nothing of the same n to compare with
+    assert "float twin" not in text and "Integer less float" not in text  # nothing of the same n to compare with
     partner = whole.with_name(f"{whole.stem}-n1000.tsv")
     partner.write_text(whole.read_text().replace("\t10000\n", "\t1000\n"))
     assert curves.main([*paths, "--no-plots"]) == 0
