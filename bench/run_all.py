@@ -81,7 +81,7 @@ def run_program(command: list[str], seconds: float) -> tuple[int | None, str, st
 
 def assemble(reports: list[Report], facts: dict[str, str], seconds: float, load_after: float, quick: bool) -> str:
     """RESULTS.md."""
-    lines = ["# Results", "Written by `python bench/run_all.py`; [README.md](README.md) says what is measured and how."]
+    lines = ["# Results", "Written by `python bench/run_all.py`; bench/README.md says what is measured and how."]
     if quick:
         lines.append("**Tried with --quick: the figures mean nothing.**")
     if float(facts["load"]) > 0.5:

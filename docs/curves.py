@@ -7,7 +7,7 @@ Ours: MODEL.tsv as `intsmooth certify --out` writes it, and beside it, where it 
 network that the model comes from (intsmooth.training.float_twin). Where that was made with fewer samples, say 1,000,
 MODEL-n1000.tsv holds the integer model's certificates at the same n, for the comparison of the two. The same two with
 -validation before -float and -nN are of other held-out images, a larger number of which tells more about what integers
-cost. Published: per-image tables of github.com/locuslab/smoothing (data/certify/cifar10) and
+cost. Of the -nN tables it is enough to keep the columns up to time, top, hits and n. Published: per-image tables of github.com/locuslab/smoothing (data/certify/cifar10) and
 github.com/jh-jeong/smoothing-consistency, named METHOD_NETWORK_sigma_S.tsv; they are other people's and not part of this
 package.
 
@@ -31,7 +31,7 @@ from two_classes import with_two_classes
 from intsmooth.certify import format_radius_down
 from intsmooth.curve import plot_curves
 from intsmooth.errors import InputError, IntsmoothError, ResourceError
-from intsmooth.paired import largest_loss, losses_by_chance, paired_differences, share_behind
+from intsmooth.paired import largest_loss, paired_differences, share_behind, usual_and_share
 from intsmooth.report import percent, summarize
 from intsmooth.results import Results, read_results
 
@@ -65,9 +65,9 @@ has what the votes of the first give under the bound on two classes at the same 
 `certify --bound two-class`). The published tables hold no counts of the other classes, so it cannot be computed for them.
 
 What integers cost is the difference to the float network that was quantized. The largest loss at any radius is the largest
-of many numbers; how large it is for two equally good networks stands beside it. It takes many images: one of 500 is 0.2
-points. So it is measured on 2,000 validation images, too, with fewer samples. No network was trained on them; how to
-quantize was worked out on every second one.
+of many numbers, and one of 500 images is 0.2 points; how large it would be, were neither network the better one, stands
+beside it. Where there are validation images, held out in training, it is measured on them, too: they are more, but how to
+quantize CIFAR-10's models was worked out on every second one.
 """
 
 
@@ -217,10 +217,9 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     lines.append(f"| 95 % | {' | '.join(intervals)} |")
     lines.append("")
     behind = share_behind(ours.results, twin.results, 0.5)
-    chance = losses_by_chance(ours.results, twin.results)
-    share = (chance <= worst.points + 1e-9).mean()
+    usual, share = usual_and_share(ours.results, twin.results)
     lines.append(f"Largest loss at any radius: {worst.points:+.2f} points, at {worst.radius:.3f}; it is more than 0.5 points at")
-    lines.append(f"{100 * behind:.1f} % of all radii. Were neither the better one, {np.median(chance):+.2f} points would be usual,")
+    lines.append(f"{100 * behind:.1f} % of all radii. Were neither the better one, {usual:+.2f} points would be usual,")
     lines.append(f"and as much as this come about in {100 * share:.0f} % of cases (results exchanged by coin, image by image).")
     return lines
 

@@ -112,6 +112,12 @@ def losses_by_chance(first: Results, second: Results, draws: int = _DRAWS, seed:
     return found
 
 
+def usual_and_share(first: Results, second: Results) -> tuple[float, float]:
+    """The median of `losses_by_chance`, in points, and the share of them that are as large as the largest loss found."""
+    chance = losses_by_chance(first, second)
+    return float(np.median(chance)), float((chance <= largest_loss(first, second).points + 1e-9).mean())
+
+
 def share_behind(first: Results, second: Results, points: float) -> float:
     """On how much of the way from radius 0 to the largest of either table the first is behind by more than `points`."""
     found = everywhere(first, second)
@@ -133,8 +139,7 @@ def paired_table(first: Results, second: Results, radii: Sequence[float] | None 
     worst = largest_loss(first, second)
     lines.append(f"{worst.images} images in common; {first.name} is furthest behind at radius {format_radius(worst.radius)}: ")
     lines[-1] += f"{worst.points:+.2f} points"
-    chance = losses_by_chance(first, second)
-    share = (chance <= worst.points + 1e-9).mean()
-    lines.append(f"were neither the better one, {np.median(chance):+.2f} would be usual, and as much as this come about ")
+    usual, share = usual_and_share(first, second)
+    lines.append(f"were neither the better one, {usual:+.2f} would be usual, and as much as this come about ")
     lines[-1] += f"in {100 * share:.0f} % of cases"
     return "\n".join(lines)
