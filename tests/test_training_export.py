@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch", reason="training needs torch (extra [train]
 from intsmooth import h5file  # noqa: E402
 from intsmooth.engine import Engine  # noqa: E402
 from intsmooth.reference.engine import run  # noqa: E402
-from intsmooth.training import calibrate  # noqa: E402
-from intsmooth.training.calibrate import input_range, quantize  # noqa: E402
+from intsmooth.training import calibrate, checkpoint  # noqa: E402
+from intsmooth.training.calibrate import input_range, quantize, set_bounds  # noqa: E402
 from intsmooth.training.export import export  # noqa: E402
 from intsmooth.training.fakequant import QuantizedNetwork, _requantize  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture, place_skip  # noqa: E402
@@ -238,6 +238,60 @@ def test_input_range_covers_levels_and_noise(levels, sigma):
     assert (-128 - zero) * step <= levels[0] - 3 * sigma + step
     assert (127 - zero) * step >= levels[1] + 3 * sigma - step
     assert step > 1 or step.numerator == 1
+
+
+def test_bounds_are_those_of_the_integers():
+    name, image, levels, unit, sigma = CASES[1]
+    network, _, samples = random_twin(*CASES[1], seed=10)
+    set_bounds(network, samples, levels, sigma, 3, 0.005)
+    twin = quantize(network, samples, levels, sigma, 3)
+    assert torch.allclose(255 * twin.scales, network.ceilings.double(), rtol=1e-6)
+    lowest, highest = ((q - twin.input_zero) * twin.input_scale for q in (-128, 127))
+    assert network.reach.tolist() == pytest.approx([float(lowest), float(highest)])
+    with torch.no_grad():
+        values, beyond = network.trace(samples), network.trace(4 * samples)
+    assert float(beyond["input"].max()) * unit == pytest.approx(float(network.reach[1]))
+    for i, layer in enumerate(network.architecture.convolutions):
+        assert float(beyond[layer.name].max()) == float(network.ceilings[i])
+    assert 0.002 < float((values["stem"] >= network.ceilings[0]).float().mean()) < 0.008
+
+
+def test_a_network_with_bounds_and_cut_weights_loses_less_as_integers():
+    def lost(bounded):
+        network, _, samples = random_twin(*CASES[1], seed=11)
+        if bounded:
+            network.cut_weights(2)
+            set_bounds(network, samples, (0, 255), CASES[1][4], 3, 0.005)
+        twin = quantize(network, samples, (0, 255), CASES[1][4], 3)
+        with torch.no_grad():
+            logits, found = centred(network(samples)), centred(twin.train()(samples))
+        return float((found - logits).square().mean() / logits.square().mean())
+
+    assert lost(True) < lost(False) / 1.5
+
+
+def test_cut_weights_are_no_larger_than_told_and_the_others_stay():
+    torch.manual_seed(2)
+    network = FloatNetwork(architecture("resnet8", (8, 8, 3), 10), 255)
+    before = [convolution.weight.detach().clone() for convolution in network.convolutions]
+    network.cut_weights(2)
+    cut = 0
+    for convolution, weight in zip(network.convolutions, before, strict=True):
+        limit = 2 * weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+        assert torch.equal(convolution.weight, weight.clamp(-limit, limit))
+        cut += int((convolution.weight != weight).sum())
+    assert 0.02 < cut / sum(weight.numel() for weight in before) < 0.08  # 4.6 % of a normal distribution
+
+
+def test_a_checkpoint_from_before_there_were_bounds_has_none():
+    network = FloatNetwork(architecture("resnet8", (8, 8, 3), 10), 255)
+    state = {name: value for name, value in network.state_dict().items() if name not in ("ceilings", "reach")}
+    network.ceilings.fill_(1.0)
+    fresh = FloatNetwork(network.architecture, 255)
+    checkpoint.take_state(fresh, {"network": state}, "old.pt", "weights")
+    assert torch.isinf(fresh.ceilings).all() and torch.isinf(fresh.reach).all()
+    checkpoint.take_state(fresh, {"network": network.state_dict()}, "new.pt", "weights")
+    assert (fresh.ceilings == 1).all()
 
 
 def test_option_a_shortcut_takes_every_second_pixel_and_centres_the_channels():

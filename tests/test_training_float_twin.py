@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from intsmooth.noise.stream import image_digest, parse_seed, stream_key  # noqa:
 from intsmooth.paired import paired_differences  # noqa: E402
 from intsmooth.results import read_results  # noqa: E402
 from intsmooth.training import agreement, checkpoint, command, float_onnx, float_twin  # noqa: E402
+from intsmooth.training.calibrate import set_bounds  # noqa: E402
 from intsmooth.training.network import FloatNetwork, architecture  # noqa: E402
 from intsmooth.training.recipe import load_recipe  # noqa: E402
 from intsmooth.vote import SELECTION  # noqa: E402
@@ -72,15 +74,24 @@ def random_network(name, image, classes):
     ("name", "image", "classes"),
     [("digits_cnn", (8, 8, 1), 10), ("resnet20", (32, 32, 3), 10), ("resnet10", (48, 48, 3), 101)],
 )
-def test_folded_and_written_as_onnx_it_is_the_same_function(name, image, classes):
+@pytest.mark.parametrize("bounded", [False, True])
+def test_folded_and_written_as_onnx_it_is_the_same_function(name, image, classes, bounded):
     pytest.importorskip("onnx", reason="needs onnx")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     network = random_network(name, image, classes)
     levels = np.random.default_rng(1).integers(-100, 355, (6, *image)).astype(np.float32)
+    if bounded:
+        free = network(torch.from_numpy(levels).permute(0, 3, 1, 2)).detach().numpy()
+        set_bounds(network, torch.from_numpy(levels).permute(0, 3, 1, 2), (0, 255), Fraction(20), 3, 0.05)
+        assert np.abs(network(torch.from_numpy(levels).permute(0, 3, 1, 2)).detach().numpy() - free).max() > 1e-2
     with torch.no_grad():
         expected = network(torch.from_numpy(levels).permute(0, 3, 1, 2)).numpy()
     network = float_twin.folded(network)
     for engine in float_twin.ENGINES:
+        if engine == "cuda" and not torch.cuda.is_available():
+            with pytest.raises(InputError, match="no GPU"):
+                float_twin.logits_of(network, engine)
+            continue
         found = float_twin.logits_of(network, engine)(levels)
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max(), engine
 
@@ -106,9 +117,9 @@ def test_its_table_stands_beside_the_integer_models(trained, monkeypatch, capsys
     monkeypatch.chdir(trained)
     run = ["--max", "30", "--n", "300", "--seed"]
     assert cli.main(["certify", "model.h5", *run, "1", "--out", "integer.tsv"]) == 0
-    for name, seed, *engine in (("onnxruntime", "1"), ("torch", "1", "--engine", "torch"), ("other", "2")):
+    for name, seed, *engine in (*((name, "1", "--engine", name) for name in ("onnxruntime", "torch")), ("other", "2")):
         assert float_twin.main(["tiny.ini", "float.pt", *run, seed, "--out", f"{name}.tsv", *engine]) == 0
-    integer, first, second, other = (read_results(f"{n}.tsv") for n in ("integer", *float_twin.ENGINES, "other"))
+    integer, first, second, other = (read_results(f"{n}.tsv") for n in ("integer", "onnxruntime", "torch", "other"))
     assert integer.columns["idx"] == first.columns["idx"] and set(first.columns["n"]) == {"300"}
     hits = [np.array(table.columns["hits"], dtype=int) for table in (integer, first, second, other)]
     assert np.abs(hits[1] - hits[2]).max() <= 1  # two float libraries, the same noise

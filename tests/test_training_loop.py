@@ -154,6 +154,12 @@ def test_the_float_network_of_a_run_gives_its_model_again(tmp_path):
     again = command.run(recipe, None, tmp_path / "again.h5", init=float_network, quantize_only=True, say=quiet)
     assert again.digest == whole.digest and again.facts["recipe"].startswith(whole.facts["recipe"])
     assert again.facts["started from"].startswith("float.pt, SHA-256 ")
+    later = command.run(recipe, None, tmp_path / "later.h5", init=float_network, first="quantized", say=quiet)
+    assert later.digest == whole.digest and "run from stage quantized on" in later.facts["recipe"]
+    with pytest.raises(InputError, match="no stage 'third'; it has gaussian, consistency, quantized"):
+        command.run(recipe, None, tmp_path / "x.h5", init=float_network, first="third", say=quiet)
+    with pytest.raises(InputError, match="goes on from weights of the stages before"):
+        command.run(recipe, None, tmp_path / "x.h5", first="consistency", say=quiet)
     with pytest.raises(InputError, match="name their file with --init"):  # what a recipe starts from is not what it ends with
         recipe.write_text(TINY.replace("batch = 64", "batch = 64\ninit = digits-s0.25"))
         command.run(recipe, None, tmp_path / "x.h5", quantize_only=True, say=quiet)
@@ -179,6 +185,25 @@ def test_a_stage_may_shift_by_less_than_the_recipe(tmp_path, monkeypatch):
     recipe.write_text(TINY.replace("batch = 64", "batch = 64\nshift = 2").replace("copies = 2", "copies = 2\nshift = 0"))
     command.run(recipe, None, tmp_path / "model.h5", tmp_path / "work", smoke=True, say=quiet)
     assert shifts == [2, 0, 2]
+
+
+def test_a_stage_may_have_a_batch_of_its_own_and_bounds(tmp_path, monkeypatch):
+    sizes = []
+
+    def recorded(examples, size, *rest):
+        sizes.append(size)
+        return batches(examples, size, *rest)
+
+    monkeypatch.setattr(loop, "batches", recorded)
+    recipe = tmp_path / "tiny.ini"
+    recipe.write_text(TINY.replace("copies = 2", "copies = 2\nbatch = 128\nbounded = 0.01\nlargest = 2"))
+    command.run(recipe, None, tmp_path / "model.h5", tmp_path / "work", say=quiet)
+    assert sizes == [64, 64, 128, 64, 64]
+    state = checkpoint.load(tmp_path / "work" / "float.pt")["network"]
+    assert torch.isfinite(state["ceilings"]).all() and torch.isfinite(state["reach"]).all()
+    for name, weight in state.items():
+        if name.startswith("convolutions"):
+            assert (weight.abs().amax((1, 2, 3)) / weight.square().mean((1, 2, 3)).sqrt()).max() < 2.05
 
 
 def test_bad_requests_are_refused(tmp_path):

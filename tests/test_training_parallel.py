@@ -44,6 +44,17 @@ def test_parts_have_the_gradient_of_the_whole_without_batch_norm():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_one_part_is_the_network_itself():
+    network = float_network()
+    with Parts(network, 1) as parts:
+        assert parts.copies == [network]
+        parts.differentiate(lambda f, _: f(samples(8)).square().mean())
+        first = [parameter.grad.clone() for parameter in network.parameters()]
+        parts.differentiate(lambda f, _: f(samples(8)).square().mean())
+    for one, parameter in zip(first, network.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, rtol=0.2, atol=1e-2)  # not added to those of the first time
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("build", [float_network, quantized_network])

@@ -2,7 +2,8 @@
 
 A smoothed classifier takes a vote over draws of the noise, so that errors which differ from draw to draw cancel, and
 those which stay move an image's radius. Steps of an activation are of the first kind and clamping is of the second, so
-ranges hold all but the few largest of the values seen. Rounding of the weights is of the second kind: rounding.py
+ranges hold all but the few largest of the values seen, unless the float network was trained with bounds of its own, which
+are the ranges then. Rounding of the weights is of the second kind: rounding.py
 chooses their integers by what it does to an image's share of the votes (influence.py) and by what is left of it in the
 mean of several draws. decision.py says what the logits need. Last, biases take up what rounding has moved the means by
 (Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, appendix D), layer by
@@ -10,6 +11,7 @@ layer, so that each makes up for those before it. The sums before ReLU are at ha
 corrects a finished graph, from its clamped outputs alone.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
@@ -45,11 +47,33 @@ def input_range(levels: tuple[int, int], sigma_levels: Fraction, margin: float) 
     return step, round(-128 - (levels[0] - reach) / step)
 
 
-def covering_scale(values: torch.Tensor) -> float:
-    """The scale with which 0..255 steps hold `values`, which are not negative, but for the share _OUTSIDE of them."""
-    outside = int(_OUTSIDE * values.numel())
-    largest = values.flatten().topk(outside + 1).values[-1]
+def covering_scale(values: torch.Tensor, outside: float = _OUTSIDE) -> float:
+    """The scale with which 0..255 steps hold `values`, which are not negative, but for the share `outside` of them."""
+    largest = values.flatten().topk(int(outside * values.numel()) + 1).values[-1]
     return max(float(largest), 1e-6) / 255
+
+
+@torch.no_grad()
+def set_bounds(
+    network: FloatNetwork,
+    samples: torch.Tensor,
+    levels: tuple[int, int],
+    sigma_levels: Fraction,
+    margin: float,
+    outside: float,
+) -> None:
+    """Give a float network, which is trained on afterwards, the bounds that its integers will have.
+
+    The share `outside` of every activation's values on the samples (N, C, H, W) is above its ceiling; the input reaches as
+    far as the integer input does. What the float network was trained with is no error of its integers, and their steps
+    are a half or a third as large as for the few largest values.
+    """
+    step, zero = input_range(levels, sigma_levels, margin)
+    network.reach.copy_(torch.tensor([float((-128 - zero) * step), float((127 - zero) * step)]))
+    network.ceilings.fill_(torch.inf)
+    values = network.eval().trace(samples)
+    for i, layer in enumerate(network.architecture.convolutions):
+        network.ceilings[i] = 255 * covering_scale(values[layer.name], outside)
 
 
 @torch.no_grad()
@@ -75,7 +99,8 @@ def quantize(
     twin.input_zero.fill_(zero)
     values = network.trace(samples)
     for i, layer in enumerate(network.architecture.convolutions):
-        twin.scales[i] = covering_scale(values[layer.name])
+        ceiling = float(network.ceilings[i])
+        twin.scales[i] = ceiling / 255 if math.isfinite(ceiling) else covering_scale(values[layer.name])
     if network.architecture.pooled:
         twin.features_scale.fill_(covering_scale(values["features"]))
     else:

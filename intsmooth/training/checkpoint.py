@@ -41,7 +41,8 @@ def load(path: pathlib.Path) -> dict:
 
 def take_state(network: nn.Module, content: dict, path: pathlib.Path | str, what: str) -> None:
     """Set a network's parameters from a checkpoint's content; InputError names the first that does not fit `what`."""
-    own, state = network.state_dict(), content["network"]
+    own = network.state_dict()
+    state = {**{name: own[name] for name in getattr(network, "UNSET", ())}, **content["network"]}
     for name in (*own, *state):
         found, needed = (tuple(d[name].shape) if torch.is_tensor(d.get(name)) else None for d in (state, own))
         if found != needed:

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", metavar="FOLDER", help="checkpoints and log (default: FILE with .work, or .smoke, appended)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
     parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5), a shipped model, or another run's float.pt")
+    parser.add_argument("--from", dest="first", metavar="STAGE", help="begin with this stage: --init has been through those before")
     parser.add_argument("--quantize-only", action="store_true", help="leave out the float stages: --init is trained already")
     parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
@@ -48,6 +49,7 @@ def main(arguments: argparse.Namespace) -> int:
         fuse=arguments.compile,
         smoke=arguments.smoke,
         quantize_only=arguments.quantize_only,
+        first=arguments.first,
     )
     return 0
 
@@ -63,6 +65,7 @@ def run(
     fuse: bool = False,
     smoke: bool = False,
     quantize_only: bool = False,
+    first: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Graph:
     """Train by a recipe, save the model to `out`, and return its graph.
@@ -70,7 +73,7 @@ def run(
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
     init: a model file (.h5), a shipped model's name, or a float.pt whose weights are the start, instead of the recipe's
     init. fuse: compile with torch.compile, which needs a C++ compiler. quantize_only: without the recipe's float stages, for
-    weights of init that are trained already. say: takes each progress line, which also goes to the log.
+    weights of init that are trained already. first: the stage to begin with, likewise. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
@@ -96,6 +99,10 @@ def run(
         if init is None and not resume:
             raise InputError("--quantize-only quantizes weights that are trained already; name their file with --init")
         plan = plan.without_float_stages()
+    if first is not None:
+        if init is None and not resume:
+            raise InputError(f"--from {first} goes on from weights of the stages before; name their file with --init")
+        plan = plan.starting_with(first)
     examples = load_examples(plan, data)
     if smoke:
         plan, examples = plan.smoke(), examples.smoke()

@@ -4,10 +4,11 @@
     intsmooth quantize model.onnx --calibrate DATA --split train --sigma SIGMA -o model.h5
 
 is post-training quantization of a trained float model, with a report of what every layer loses. The network's input is
-levels / unit, (N, C, H, W), without any other normalisation.
+levels / unit, (N, C, H, W), without any other normalisation; where it is bounded, bounds are Clip nodes.
 """
 
 import argparse
+import math
 import pathlib
 
 import numpy as np
@@ -38,6 +39,12 @@ class _Writer:
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name, **attributes))
         return name
 
+    def bounded(self, source: str, lowest: float, highest: float, name: str = "") -> str:
+        """Clipped to a range that may be open above: ReLU, where it begins at 0."""
+        if math.isinf(highest):
+            return self.node("Relu", source, name=name)
+        return self.node("Clip", source, *(self.constant(np.float32(bound)) for bound in (lowest, highest)), name=name)
+
     def skip(self, source: str, inputs: int, layer: Convolution) -> str:
         """The shortcut of option A: every skip_stride-th pixel, channels moved to skip_offset, zeros around them."""
         if layer.skip_stride > 1:
@@ -61,15 +68,19 @@ def float_onnx(network: FloatNetwork) -> bytes:
     architecture = network.architecture
     height, width, channels = architecture.image
     writer = _Writer(onnx)
+    lowest, highest = (network.reach / network.unit).tolist()
     names, widths = {"input": "input"}, {"input": channels}
-    for layer, convolution in zip(architecture.convolutions, network.convolutions, strict=True):
+    if math.isfinite(highest):
+        names["input"] = writer.bounded("input", lowest, highest)
+    ceilings = network.ceilings.tolist()
+    for layer, convolution, ceiling in zip(architecture.convolutions, network.convolutions, ceilings, strict=True):
         parameters = (convolution.weight, convolution.bias)
         constants = [writer.constant(parameter.detach().numpy()) for parameter in parameters]
         edges = {"pads": [layer.kernel // 2] * 4, "strides": [layer.stride] * 2}
         value = writer.node("Conv", names[layer.source], *constants, **edges)
         if layer.skip is not None:
             value = writer.node("Add", value, writer.skip(names[layer.skip], widths[layer.skip], layer))
-        names[layer.name], widths[layer.name] = writer.node("Relu", value, name=layer.name), layer.outputs
+        names[layer.name], widths[layer.name] = writer.bounded(value, 0.0, ceiling, layer.name), layer.outputs
     value = names[architecture.last]
     if architecture.pooled:
         value = writer.node("GlobalAveragePool", value)

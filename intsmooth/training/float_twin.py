@@ -35,7 +35,7 @@ from intsmooth.training.network import FloatNetwork, architecture
 from intsmooth.training.recipe import Recipe, load_recipe
 from intsmooth.vote import ESTIMATION, SELECTION
 
-ENGINES = ("onnxruntime", "torch")
+ENGINES = ("cuda", "onnxruntime", "torch")
 Logits = Callable[[np.ndarray], np.ndarray]
 _IMAGES = {"digits": (8, 8, 16), "cifar10": (32, 32, 255), "caltech101": (112, 112, 255)}  # height, width, unit
 _VALUES = 1 << 20  # of the input, per batch
@@ -71,6 +71,8 @@ def logits_of(network: FloatNetwork, engine: str | None = None) -> Logits:
 
     None takes the first that is installed. MissingExtraError where the one asked for is not.
     """
+    if engine == "cuda" or engine is None and torch.cuda.is_available():
+        return _cuda_logits(network)
     if engine in (None, "onnxruntime"):
         try:
             return _onnxruntime_logits(network)
@@ -82,6 +84,20 @@ def logits_of(network: FloatNetwork, engine: str | None = None) -> Logits:
     def logits(levels: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return network(torch.from_numpy(levels).permute(0, 3, 1, 2).contiguous(memory_format=layout)).numpy()
+
+    return logits
+
+
+def _cuda_logits(network: FloatNetwork) -> Logits:
+    if not torch.cuda.is_available():
+        raise InputError("torch sees no GPU; leave out --engine cuda, or choose another engine")
+    torch.backends.cudnn.allow_tf32 = False  # or products would be of eleven bits
+    network = network.to("cuda")
+
+    def logits(levels: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            values = torch.from_numpy(levels).to("cuda").permute(0, 3, 1, 2).float()
+            return network(values).cpu().numpy()
 
     return logits
 
@@ -116,7 +132,7 @@ def count_votes(
     batch = max(1, _VALUES // image.size)
     for first in range(0, n, batch):
         noise = sample_noise(table, key, first, min(batch, n - first), image.size)
-        noisy = noise.reshape(-1, *image.shape) + image.astype(np.float32)
+        noisy = (noise.reshape(-1, *image.shape) + image).astype(np.float32)
         counts += np.bincount(logits(noisy).argmax(1), minlength=classes)
     return counts
 

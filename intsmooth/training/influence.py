@@ -45,11 +45,11 @@ def _gradients_and_terms(
     and what the weights are multiplied with, (copies * N, terms, pixels)."""
     layers = network.architecture.convolutions
     with torch.enable_grad():
-        values = {"input": (levels / network.unit).requires_grad_()}
+        values = {"input": network.input_value(levels).requires_grad_()}
         sums = []
         for i, layer in enumerate(layers):
             sums.append(network.before_relu(i, values))
-            values[layer.name] = functional.relu(sums[-1])
+            values[layer.name] = network.after_relu(i, sums[-1])
         features = network.features(values[network.architecture.last])
         sums.append(network.linear(features))
         gradients = torch.autograd.grad(_share(sums[-1], copies).sum(), sums)

@@ -1,7 +1,7 @@
 """The training loop: the stages of a recipe, one after the other, resumable at every epoch that was saved.
 
 All randomness of an epoch comes from (recipe's seed, stage, epoch, part), so a resumed run continues as if it had never
-stopped: on one machine, in the same bits.
+stopped: on one processor, in the same bits.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import nn
 
 from intsmooth.errors import InputError
 from intsmooth.training import checkpoint
-from intsmooth.training.calibrate import PIECE, quantize
+from intsmooth.training.calibrate import PIECE, quantize, set_bounds
 from intsmooth.training.examples import Examples, TrainingData, batches
 from intsmooth.training.fakequant import QuantizedNetwork
 from intsmooth.training.network import FloatNetwork, architecture
@@ -106,12 +106,14 @@ def _train_stage(run: Run, stage: Stage) -> None:
         checkpoint.save(run.work / "float.pt", {"network": run.network.state_dict(), "recipe": run.recipe.text})
         run.network = _calibrated(run)
         run.say(f"{stage.name}: quantized, noisy accuracy {noisy_accuracy(run):.4f} on validation images")
+    if stage.bounded and not run.epoch:
+        recipe, noisy = run.recipe, _noisy_samples(run).to(run.device)
+        set_bounds(run.network, noisy, run.data.levels, recipe.sigma * run.data.unit, recipe.margin, stage.bounded)
     training = run.data.training.to(run.device)
-    steps = stage.epochs * (len(training) // run.recipe.batch)
+    batch = stage.batch or run.recipe.batch
+    steps = stage.epochs * (len(training) // batch)
     if stage.epochs and not steps:
-        raise InputError(
-            f"recipe {run.recipe.name}: batch = {run.recipe.batch}, but there are only {len(training)} training images"
-        )
+        raise InputError(f"recipe {run.recipe.name}: batch = {batch}, but there are only {len(training)} training images")
     optimizer = torch.optim.SGD(
         run.network.parameters(),
         lr=stage.learning_rate[0],
@@ -124,7 +126,8 @@ def _train_stage(run: Run, stage: Stage) -> None:
     saved = time.monotonic()
     if not stage.epochs:  # nothing will be trained, but the network may just have been quantized
         _save(run, optimizer)
-    with Parts(run.network, run.recipe.parts, run.fuse) as parts:
+    # Parts keep the cores of a processor busy; a GPU is kept busy by large batches.
+    with Parts(run.network, 1 if run.device.type == "cuda" else run.recipe.parts, run.fuse) as parts:
         for epoch in range(run.epoch, stage.epochs):
             start = time.monotonic()
             loss = _train_epoch(run, stage, epoch, training, parts, optimizer, steps)
@@ -150,19 +153,19 @@ def _train_epoch(
     steps: int,
 ) -> float:
     """One epoch; the mean loss."""
-    recipe, noise = run.recipe, run.noise
+    recipe, noise, batch = run.recipe, run.noise, stage.batch or run.recipe.batch
     order = run.generator(run.stage, epoch)
-    sources = [run.generator(run.stage, epoch, part + 1) for part in range(recipe.parts)]
+    sources = [run.generator(run.stage, epoch, part + 1) for part in range(len(parts.copies))]
     if run.device.type == "cuda":
         sources = [torch.Generator(run.device).manual_seed(source.initial_seed()) for source in sources]
     for replica in parts.copies:
         replica.train()
     bfloat16 = resolve(recipe.precision, run.device) == "bfloat16"
-    step = epoch * (len(training) // recipe.batch)
+    step = epoch * (len(training) // batch)
     shift = recipe.shift if stage.shift is None else stage.shift
     total, count, said = 0.0, 0, time.monotonic()
-    for images, labels in batches(training, recipe.batch, order, shift, recipe.flip, recipe.zoom):
-        pieces, piece_labels = images.chunk(recipe.parts), labels.chunk(recipe.parts)
+    for images, labels in batches(training, batch, order, shift, recipe.flip, recipe.zoom):
+        pieces, piece_labels = images.chunk(len(sources)), labels.chunk(len(sources))
 
         def loss_of(forward: Callable, part: int, pieces=pieces, piece_labels=piece_labels) -> torch.Tensor:
             copies = pieces[part].repeat(stage.copies, 1, 1, 1).contiguous(memory_format=torch.channels_last)
@@ -175,10 +178,13 @@ def _train_epoch(
             group["lr"] = learning_rate(stage, step / max(steps - 1, 1))
         total += parts.differentiate(loss_of)
         optimizer.step()
+        if stage.largest:
+            run.network.cut_weights(stage.largest)
         step, count = step + 1, count + 1
         if time.monotonic() - said > _SAY_SECONDS:
             said = time.monotonic()
             run.say(f"  {stage.name} {epoch + 1}: step {count} of {steps // stage.epochs}, loss {total / count:.4f}")
+    total = float(total)
     if not math.isfinite(total):
         raise InputError(f"recipe {recipe.name}: the loss of stage {stage.name} is {total}; lower its learning_rate")
     return total / count

@@ -145,7 +145,12 @@ class FloatNetwork(nn.Module):
 
     Dividing by `unit` is the only normalisation: the batch norm after the first convolution takes the mean away, so
     that padding means level 0 for the float network and for the integer one alike.
+
+    Activations may have a largest value (buffer `ceilings`, one per convolution) and the input a least and a largest level
+    (`reach`), where they saturate as integers do; infinite until calibrate.set_bounds sets them.
     """
+
+    UNSET = ("ceilings", "reach")  # buffers that a checkpoint may lack: its network had no bounds
 
     def __init__(self, architecture: Architecture, unit: int):
         super().__init__()
@@ -157,6 +162,9 @@ class FloatNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(c.outputs) for c in layers)
         self.linear = nn.Linear(architecture.features, architecture.classes)
+        self.register_buffer("ceilings", torch.full((len(layers),), torch.inf))
+        self.register_buffer("reach", torch.tensor([-torch.inf, torch.inf]))
+        self.register_buffer("zero", torch.zeros(()), persistent=False)
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight)
         nn.init.kaiming_normal_(self.linear.weight)
@@ -167,12 +175,28 @@ class FloatNetwork(nn.Module):
 
     def trace(self, levels: torch.Tensor) -> dict[str, torch.Tensor]:
         """All activations by name: "input", one per convolution, "features" (what the linear layer reads), "logits"."""
-        values = {"input": levels / self.unit}
+        values = {"input": self.input_value(levels)}
         for i, layer in enumerate(self.architecture.convolutions):
-            values[layer.name] = functional.relu(self.before_relu(i, values))
+            values[layer.name] = self.after_relu(i, self.before_relu(i, values))
         values["features"] = self.features(values[self.architecture.last])
         values["logits"] = self.linear(values["features"])
         return values
+
+    def input_value(self, levels: torch.Tensor) -> torch.Tensor:
+        """What the first convolution reads: levels within reach, in units."""
+        return levels.clamp(self.reach[0], self.reach[1]) / self.unit
+
+    def after_relu(self, i: int, sums: torch.Tensor) -> torch.Tensor:
+        """The activation of convolution i from its sums: ReLU, and no larger than its ceiling."""
+        return sums.clamp(self.zero, self.ceilings[i])
+
+    @torch.no_grad()
+    def cut_weights(self, largest: float) -> None:
+        """Bring the weights of every convolution's filter to at most `largest` times their root mean square."""
+        for convolution in self.convolutions:
+            weight = convolution.weight
+            limit = largest * weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+            torch.clamp(weight, -limit, limit, out=weight)
 
     def features(self, value: torch.Tensor) -> torch.Tensor:
         """What the linear layer reads of the last activation."""

@@ -22,7 +22,7 @@ class Parts:
 
     def __init__(self, network: nn.Module, count: int, fuse: bool = False):
         self.network = network
-        self.copies = [copy.deepcopy(network) for _ in range(count)]
+        self.copies = [copy.deepcopy(network) for _ in range(count)] if count > 1 else [network]
         self._forward: list[Callable] = list(self.copies)
         if fuse:
             torch.compiler.reset()
@@ -36,25 +36,30 @@ class Parts:
     def __exit__(self, *exception) -> None:
         self._pool.shutdown()
 
-    def differentiate(self, loss_of: Callable[[Callable, int], torch.Tensor]) -> float:
-        """Set the network's gradients to the mean over the parts of d loss_of(forward of its copy, part); the mean loss."""
+    def differentiate(self, loss_of: Callable[[Callable, int], torch.Tensor]) -> torch.Tensor:
+        """Set the network's gradients to the mean over the parts of d loss_of(forward of its copy, part); the mean loss.
+
+        Nothing here waits for a GPU: the loss is a number there.
+        """
         # the first step compiles, forward and backward: one part after the other
         each = self._pool.map if self._compiled else map
         losses = list(each(lambda part: self._one(loss_of, part), range(len(self.copies))))
-        for parameter, *parts in zip(self.network.parameters(), *self._gradients(), strict=True):
-            parameter.grad = torch.stack(parts).mean(0)
+        if len(losses) > 1:
+            for parameter, *parts in zip(self.network.parameters(), *self._gradients(), strict=True):
+                parameter.grad = torch.stack(parts).mean(0)
         self._compiled = True
         return sum(losses) / len(losses)
 
-    def _one(self, loss_of: Callable[[Callable, int], torch.Tensor], part: int) -> float:
+    def _one(self, loss_of: Callable[[Callable, int], torch.Tensor], part: int) -> torch.Tensor:
         replica = self.copies[part]
-        with torch.no_grad():
-            for mine, source in zip(replica.parameters(), self.network.parameters(), strict=True):
-                mine.copy_(source)
-                mine.grad = None
+        if replica is not self.network:
+            with torch.no_grad():
+                for mine, source in zip(replica.parameters(), self.network.parameters(), strict=True):
+                    mine.copy_(source)
+        replica.zero_grad(set_to_none=True)
         loss = loss_of(self._forward[part], part)
         loss.backward()
-        return float(loss.detach())
+        return loss.detach().double()
 
     def _gradients(self) -> list[Sequence[torch.Tensor]]:
         return [[parameter.grad for parameter in replica.parameters()] for replica in self.copies]

@@ -32,6 +32,11 @@ class Stage:
     learning_rate: at the first step, at its peak, at the last step; linear up to the peak, a cosine from there on
     warmup:        fraction of the stage's steps until the peak
     shift:         random translation in this stage, where it is another than the recipe's
+    batch:         images per step in this stage, where it is another than the recipe's
+    bounded:       share of every activation's values that saturates from this stage on, and the input with them, as in the
+                   integer network (calibrate.set_bounds); 0: as before. Of a float stage.
+    largest:       of a filter's weights, in their root mean squares: larger ones are cut off after every step, so that the
+                   integer network's steps are smaller; 0: as they come. Of a float stage.
     """
 
     name: str
@@ -43,6 +48,9 @@ class Stage:
     learning_rate: tuple[float, float, float] = (0.01, 0.1, 0.0)
     warmup: float = 0.1
     shift: int | None = None
+    batch: int | None = None
+    bounded: float = 0.0
+    largest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,8 @@ class Recipe:
     data, network: names that examples.py and network.py know
     sigma:   standard deviation of the noise in [0, 1] units, exact; law: "rounded" or "discrete"
     margin:  the integer input covers the levels of an image and this many sigma beyond on either side
-    batch:   images per step; parts: pieces of a batch, normalised and differentiated separately, in a thread each
+    batch:   images per step; parts: pieces of a batch, normalised and differentiated separately, in a thread each; on a
+             GPU a batch is one piece
     shift:   random translation by up to this many pixels; flip: random left-right mirroring
     zoom:    random enlargement by a factor of up to 1 + this, before the noise
     precision: "bfloat16" (autocast), "float32", or "auto": bfloat16 where the processor multiplies it in hardware
@@ -85,8 +94,17 @@ class Recipe:
 
     def smoke(self) -> "Recipe":
         """The same recipe cut down to seconds: one epoch per stage, small batches; its text says so."""
-        stages = tuple(replace(stage, epochs=1) for stage in self.stages)
+        stages = tuple(replace(stage, epochs=1, batch=None) for stage in self.stages)
         return replace(self, batch=16 * self.parts, stages=stages, text=self.text + SMOKE)
+
+    def starting_with(self, stage: str) -> "Recipe":
+        """What is left of the recipe from that stage on, for weights that the stages before have trained; its text says so.
+        InputError where there is no such stage."""
+        names = [one.name for one in self.stages]
+        if stage not in names:
+            raise InputError(f"recipe {self.name} has no stage {stage!r}; it has {', '.join(names)}")
+        stages = self.stages[names.index(stage) :]
+        return replace(self, stages=stages, text=f"{self.text}\n# run from stage {stage} on: without those before it\n")
 
     def without_float_stages(self) -> "Recipe":
         """What is left of the recipe for weights that are trained already; its text says so."""
@@ -194,6 +212,13 @@ def _check(recipe: Recipe) -> None:
         (any(order) and order == sorted(order), "float stages come first, and at least one quantized stage last"),
         (all(stage.epochs >= 0 for stage in recipe.stages), "epochs must not be negative"),
         (all(stage.shift is None or stage.shift >= 0 for stage in recipe.stages), "shift must not be negative"),
+        (
+            all(s.batch is None or s.batch > 0 and s.batch % max(recipe.parts, 1) == 0 for s in recipe.stages),
+            "batch must be a positive multiple of parts",
+        ),
+        (all(0 <= stage.bounded < 0.5 for stage in recipe.stages), "bounded must be in [0, 0.5)"),
+        (all(s.largest == 0 or 1 < s.largest < 1e6 for s in recipe.stages), "largest must be 0 or above 1"),
+        (not any((s.bounded or s.largest) and s.quantized for s in recipe.stages), "bounded and largest are for float stages"),
         (all(stage.copies >= 1 for stage in recipe.stages), "copies must be at least 1"),
         (all(s.copies > 1 or not s.consistency for s in recipe.stages), "consistency needs copies of at least 2"),
         (
