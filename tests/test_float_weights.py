@@ -44,10 +44,14 @@ def reals_and_steps(path):
 
 @pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.stem)
 def test_every_integer_weight_is_a_neighbour_of_the_float_one(path):
+    nodes = {node.name: node for node in h5file.load(find_model(path.stem)).nodes}
     for name, real, integers, steps in reals_and_steps(path):
-        largest = np.abs(integers).max()
-        assert 250 <= largest <= 254 if name == "logits" else largest == 127, name
-        if name != "logits":
+        if name == "logits":
+            assert 250 <= np.abs(integers).max() <= 254
+        else:
+            skip = np.asarray(nodes[name].constants.get("skip_multiplier", 0))
+            # a block that hardly adds to its residual has steps as small as the residual's multiplier allows
+            assert np.abs(integers).max() == 127 or (skip == 32767).all(), name
             distance = np.abs(real / steps - integers)
             assert distance.max() < 1 + 1e-3, name
             assert np.mean(distance <= 0.5) > 0.6, name
