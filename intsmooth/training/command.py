@@ -20,6 +20,7 @@ EXAMPLES = (
     "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/ --resume",
     "train my-recipe.ini --data cifar10/ --out mine.h5 --init run/float.pt",
     "train cifar10-resnet20-s0.5 --data cifar10/ --out again.h5 --init run/float.pt --quantize-only",
+    "train cifar10-resnet20-s0.5 --data cifar10/ --out on.h5 --init run/float.pt --from bounded",
 )
 
 
