@@ -70,6 +70,7 @@ def set_bounds(
     """
     step, zero = input_range(levels, sigma_levels, margin)
     network.reach.copy_(torch.tensor([float((-128 - zero) * step), float((127 - zero) * step)]))
+    network.bounded = True
     network.ceilings.fill_(torch.inf)
     values = network.eval().trace(samples)
     for i, layer in enumerate(network.architecture.convolutions):
