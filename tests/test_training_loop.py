@@ -151,18 +151,17 @@ def test_the_float_network_of_a_run_gives_its_model_again(tmp_path):
     recipe.write_text(TINY.replace("quantized = yes\nepochs = 2", "quantized = yes\nepochs = 0"))
     whole = command.run(recipe, None, tmp_path / "whole.h5", tmp_path / "whole", say=quiet)
     float_network = tmp_path / "whole" / "float.pt"
-    again = command.run(recipe, None, tmp_path / "again.h5", init=float_network, quantize_only=True, say=quiet)
+    again = command.run(recipe, None, tmp_path / "again.h5", init=float_network, first="quantized", say=quiet)
     assert again.digest == whole.digest and again.facts["recipe"].startswith(whole.facts["recipe"])
     assert again.facts["started from"].startswith("float.pt, SHA-256 ")
-    later = command.run(recipe, None, tmp_path / "later.h5", init=float_network, first="quantized", say=quiet)
-    assert later.digest == whole.digest and "run from stage quantized on" in later.facts["recipe"]
+    assert "run from stage quantized on" in again.facts["recipe"]
     with pytest.raises(InputError, match="no stage 'third'; it has gaussian, consistency, quantized"):
         command.run(recipe, None, tmp_path / "x.h5", init=float_network, first="third", say=quiet)
     with pytest.raises(InputError, match="goes on from weights of the stages before"):
         command.run(recipe, None, tmp_path / "x.h5", first="consistency", say=quiet)
     with pytest.raises(InputError, match="name their file with --init"):  # what a recipe starts from is not what it ends with
         recipe.write_text(TINY.replace("batch = 64", "batch = 64\ninit = digits-s0.25"))
-        command.run(recipe, None, tmp_path / "x.h5", quantize_only=True, say=quiet)
+        command.run(recipe, None, tmp_path / "x.h5", first="quantized", say=quiet)
 
 
 def test_a_network_that_is_only_quantized_leaves_its_twin_in_the_checkpoint(tmp_path):

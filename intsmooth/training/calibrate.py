@@ -66,7 +66,7 @@ def set_bounds(
 
     The share `outside` of every activation's values on the samples (N, C, H, W) is above its ceiling; the input reaches as
     far as the integer input does. What the float network was trained with is no error of its integers, and their steps
-    are a half or a third as large as for the few largest values.
+    are smaller than for the few largest values.
     """
     step, zero = input_range(levels, sigma_levels, margin)
     network.reach.copy_(torch.tensor([float((-128 - zero) * step), float((127 - zero) * step)]))

@@ -19,8 +19,7 @@ EXAMPLES = (
     "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/",
     "train cifar10-resnet20-s0.25 --data cifar10/ --out model.h5 --work run/ --resume",
     "train my-recipe.ini --data cifar10/ --out mine.h5 --init run/float.pt",
-    "train cifar10-resnet20-s0.5 --data cifar10/ --out again.h5 --init run/float.pt --quantize-only",
-    "train cifar10-resnet20-s0.5 --data cifar10/ --out on.h5 --init run/float.pt --from bounded",
+    "train cifar10-resnet20-s0.5 --data cifar10/ --out again.h5 --init run/float.pt --from quantized",
 )
 
 
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in the work folder")
     parser.add_argument("--init", metavar="FILE", help="start from a model file (.h5), a shipped model, or another run's float.pt")
     parser.add_argument("--from", dest="first", metavar="STAGE", help="begin with this stage: --init has been through those before")
-    parser.add_argument("--quantize-only", action="store_true", help="leave out the float stages: --init is trained already")
     parser.add_argument("--compile", action="store_true", help="compile the network first: faster, needs a C++ compiler")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few images, to see that all works")
 
@@ -49,7 +47,6 @@ def main(arguments: argparse.Namespace) -> int:
         init=arguments.init,
         fuse=arguments.compile,
         smoke=arguments.smoke,
-        quantize_only=arguments.quantize_only,
         first=arguments.first,
     )
     return 0
@@ -65,7 +62,6 @@ def run(
     init: str | pathlib.Path | None = None,
     fuse: bool = False,
     smoke: bool = False,
-    quantize_only: bool = False,
     first: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Graph:
@@ -73,8 +69,8 @@ def run(
 
     work: folder for checkpoint.pt, float.pt and training.log (default: out + ".work"). resume: continue from there.
     init: a model file (.h5), a shipped model's name, or a float.pt whose weights are the start, instead of the recipe's
-    init. fuse: compile with torch.compile, which needs a C++ compiler. quantize_only: without the recipe's float stages, for
-    weights of init that are trained already. first: the stage to begin with, likewise. say: takes each progress line, which also goes to the log.
+    init. fuse: compile with torch.compile, which needs a C++ compiler. first: the stage to begin with, for weights of init
+    that have been through those before. say: takes each progress line, which also goes to the log.
 
     Raises MissingExtraError without torch, InputError for a bad recipe or checkpoint, DataError for missing data,
     ResourceError where a file cannot be written.
@@ -96,10 +92,6 @@ def run(
         raise ResourceError(f"{out} cannot be written; a file in a folder that exists and may be written is required")
     plan = load_recipe(recipe)
     start = None if resume else _start(init or plan.init)
-    if quantize_only:
-        if init is None and not resume:
-            raise InputError("--quantize-only quantizes weights that are trained already; name their file with --init")
-        plan = plan.without_float_stages()
     if first is not None:
         if init is None and not resume:
             raise InputError(f"--from {first} goes on from weights of the stages before; name their file with --init")

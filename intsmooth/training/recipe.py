@@ -15,7 +15,6 @@ from intsmooth.errors import InputError
 FOLDER = pathlib.Path(__file__).parent / "recipes"
 LAWS = ("rounded", "discrete")
 PRECISIONS = ("auto", "bfloat16", "float32")
-QUANTIZE_ONLY = "\n# run with --quantize-only: without the float stages\n"
 SMOKE = "\n# run with --smoke: one epoch per stage on a few images\n"
 _KINDS = {str: "text", int: "an integer", int | None: "an integer", float: "a number", Fraction: "a number", bool: "yes or no"}
 
@@ -105,11 +104,6 @@ class Recipe:
             raise InputError(f"recipe {self.name} has no stage {stage!r}; it has {', '.join(names)}")
         stages = self.stages[names.index(stage) :]
         return replace(self, stages=stages, text=f"{self.text}\n# run from stage {stage} on: without those before it\n")
-
-    def without_float_stages(self) -> "Recipe":
-        """What is left of the recipe for weights that are trained already; its text says so."""
-        stages = tuple(stage for stage in self.stages if stage.quantized)
-        return replace(self, stages=stages, text=self.text + QUANTIZE_ONLY)
 
 
 def shipped_recipes() -> tuple[str, ...]:
