@@ -7,8 +7,7 @@ Images, seed and law of the integer model's run give the same integers of noise,
 tables differ by is quantization (and training after it), not the luck of the draw. The table has locuslab's columns
 first. Float results depend on the library and the processor in their last bits: these certificates are for comparison.
 
-The network runs on a GPU where torch sees one, else in ONNX Runtime where that and onnx are installed,
-1.4 to 2 times as fast as in torch.
+The network runs on a GPU where torch sees one, else in ONNX Runtime where that and onnx are installed, else in torch.
 """
 
 import argparse
