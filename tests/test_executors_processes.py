@@ -98,9 +98,10 @@ def test_dask_goes_on_after_workers_are_killed(tmp_path, serial_lines, tiny_task
 def test_a_run_killed_on_dask_is_resumed_without(tmp_path, capsys):
     """`certify --dask local` is killed with kill -9, then goes on in threads, then on processes."""
     pytest.importorskip("distributed")
-    assert cli.main(digits_command(tmp_path, "serial.tsv", "--threads", "1", "--n", "5000")) == 0
+    n = "200000"  # images that take so long that the run cannot end between a look at its table and the kill
+    assert cli.main(digits_command(tmp_path, "serial.tsv", "--threads", "1", "--n", n)) == 0
     path = tmp_path / "a.tsv"
-    command = digits_command(tmp_path, "a.tsv", "--n", "5000")
+    command = digits_command(tmp_path, "a.tsv", "--n", n)
     with subprocess.Popen(
         [sys.executable, "-m", "intsmooth", *command, "--dask", "local", "--workers", "2"],
         env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
