@@ -66,8 +66,9 @@ has what the votes of the first give under the bound on two classes at the same 
 
 What integers cost is the difference to the float network that was quantized. The largest loss at any radius is the largest
 of many numbers, and one of 500 images is 0.2 points; how large it would be, were neither network the better one, stands
-beside it. Where there are validation images, held out in training, it is measured on them, too: they are more, but how to
-quantize CIFAR-10's models was worked out on every second one.
+beside it. Many images have all votes or nearly all, where a single vote is much: with 9,999 of 10,000 instead of all, a
+radius at sigma = 0.25 is 0.778 instead of 0.799. Where there are validation images, held out in training, it is measured
+on them, too: they are more, but how to quantize CIFAR-10's models was worked out on every second one.
 """
 
 
