@@ -148,6 +148,22 @@ def test_other_held_out_images_are_compared_by_themselves(curves, folders):
     assert "Largest loss at any radius: -4.00 points" in validation  # two images at a time
 
 
+def test_other_noise_is_told_by_itself_and_on_average(curves, tmp_path):
+    # Of 60 images the integers lose three below 0.3 under one noise, and none, or one elsewhere, under the other.
+    radii = {"": [0.3] * 57 + [0.2] * 3, "-float": [0.3] * 60}
+    other = {"-seed2-n10000": [0.3] * 60, "-seed2-float": [0.3] * 59 + [0.35]}
+    for suffix, column in (radii | other).items():
+        rows = [(20 * i, 0, 0, radius, 1) for i, radius in enumerate(column)]
+        write(tmp_path / "ours" / f"cifar10-resnet20-s0.25{suffix}.tsv", rows, 10_000)
+    curves.write(curves.read_ours(tmp_path / "ours"), [], tmp_path, plots=False)
+    text = (tmp_path / "models.md").read_text()
+    assert text.count("Largest loss at any radius") == 1 and text.count("| ResNet-20, float twin of ours |") == 1
+    assert "Seed 1: largest loss -5.00 points, at 0.300." in text
+    assert "Seed 2: largest loss -1.67 points, at 0.350." in text
+    assert "Mean over the seeds: largest loss -2.50 points, at 0.300" in text
+    assert f"0.5 points at {100 * 0.15 / 0.35:.1f} % of all radii" in text
+
+
 def test_the_other_bound_of_the_same_votes_is_what_certify_gives(curves, tmp_path):
     found = {}
     for bound in ("clopper-pearson", "two-class"):
