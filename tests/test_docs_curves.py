@@ -34,28 +34,33 @@ def curves():
     return module
 
 
+@pytest.fixture(scope="module")
+def conversion(curves):
+    return importlib.import_module("published")  # which stands beside curves.py
+
+
 def certified(hits, n, sigma):
     return certificate_from_counts(hits, n, sigma=sigma, dimension=3072).radius
 
 
 @settings(max_examples=20, deadline=None)
 @given(share=st.floats(0.45, 1.0), sigma=st.sampled_from(["0.12", "0.25", "0.5", "1"]))
-def test_a_radius_becomes_that_of_as_many_votes_in_a_smaller_sample(curves, share, sigma):
+def test_a_radius_becomes_that_of_as_many_votes_in_a_smaller_sample(conversion, share, sigma):
     hits = int(share * 10_000)
     published = float(f"{certified(10 * hits, 100_000, sigma):.3}")  # as locuslab prints it
-    found = curves.converted_radii(np.array([published]), float(sigma), 100_000, 10_000)[0]
+    found = conversion.converted_radii(np.array([published]), float(sigma), 100_000, 10_000)[0]
     exact = certified(hits, 10_000, sigma)
     assert found == pytest.approx(exact, abs=0.006 * float(sigma) + 0.006 * exact) or (not published and not found)
     assert not exact or not published or found <= published
 
 
-def test_votes_are_found_back_exactly_from_their_bound(curves):
+def test_votes_are_found_back_exactly_from_their_bound(conversion):
     from scipy.stats import beta
 
     hits = np.array([1, 2, 900, 50_000, 99_000, 99_999, 100_000])
     bounds = beta.ppf(0.001, hits, 100_000 - hits + 1)
-    assert curves.votes_of_bounds(bounds, 100_000).tolist() == hits.tolist()
-    assert curves.votes_of_bounds(np.array([0.0, 1.0]), 100_000).tolist() == [0, 100_000]
+    assert conversion.votes_of_bounds(bounds, 100_000).tolist() == hits.tolist()
+    assert conversion.votes_of_bounds(np.array([0.0, 1.0]), 100_000).tolist() == [0, 100_000]
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="needs INTSMOOTH_SHARED/reference_certificates")
@@ -72,9 +77,9 @@ def test_votes_are_found_back_exactly_from_their_bound(curves):
         ("smoothadv_pgd255_resnet20_sigma_0.50", 0.628, (62.7, 56.0, 48.5, 41.0, 33.9)),
     ],
 )
-def test_published_tables_at_ten_thousand_samples(curves, stem, acr, accuracy):
+def test_published_tables_at_ten_thousand_samples(curves, conversion, stem, acr, accuracy):
     curve = next(c for c in curves.read_published(PUBLISHED) if c.results.name == stem)
-    found = summarize(curves.converted(curve.results, curve.sigma, 10_000), [0.25 * i for i in range(len(accuracy))])
+    found = summarize(conversion.converted(curve.results, curve.sigma, 10_000), [0.25 * i for i in range(len(accuracy))])
     assert acr <= found.acr + 0.0005 and found.acr <= acr + 0.0045  # a vote cut off costs up to this much
     assert [100 * count / found.images for count in found.counts] == pytest.approx(accuracy, abs=0.65)
 
