@@ -20,6 +20,7 @@ import argparse
 import pathlib
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -64,11 +65,10 @@ has what the votes of the first give under the bound on two classes at the same 
 What integers cost is the difference to the float network that was quantized. The largest loss at any radius is the largest
 of many numbers, and one of 500 images is 0.2 points; how large it would be, were neither network the better one, stands
 beside it. Many images have all votes or nearly all, where a single vote is much: with 9,999 of 10,000 instead of all, a
-radius at sigma = 0.25 is 0.778 instead of 0.799. So which images fall short of a radius depends on the noise as much as on
-the network. Where both networks were certified a second time, under other noise, the largest loss of each run stands
-there, and that of the mean of both, which is nearer to what integers cost: it has less of the noise's luck. Where there
-are validation images, held out in training, it is measured on them, too: they are more, but how to quantize CIFAR-10's
-models was worked out on every second one.
+radius at sigma = 0.25 is 0.778 instead of 0.799. So a run shows the luck of its noise, too. Where both networks were
+certified a second time, under other noise, the largest loss of that run stands there, and that of the mean of both, which
+is nearer to what integers cost. Where there are validation images, held out in training, it is measured on them, too:
+they are more, but how to quantize CIFAR-10's models was worked out on every second one.
 """
 
 
@@ -103,13 +103,13 @@ def read_ours(folder: pathlib.Path) -> list[Curve]:
     -seedK before these two where they are of that part or of other noise."""
     curves = []
     for path in sorted(folder.glob("*.tsv")):
-        name = re.fullmatch(r"(\w+)-(\w+)-s([\d.]+?)(?:(-validation|-seed\d+)?(-float|-n\d+))?", path.stem)
+        name = re.fullmatch(r"(\w+)-(\w+)-s([\d.]+?)(?:(?:-(validation)|-seed(\d+))?(-float|-n\d+))?", path.stem)
         if name is None:
             raise InputError(
                 f"{path} is not named DATA-NETWORK-sSIGMA.tsv, ...-float.tsv or ...-nN.tsv, with -validation or -seedK "
                 "before the last two where it is of that; rename it"
             )
-        data, network, sigma, kind, suffix = name.groups()
+        data, network, sigma, part, seed, suffix = name.groups()
         results = read_results(path)
         if not len(results):
             raise InputError(f"{path} holds no rows yet; certify some images first")
@@ -118,10 +118,8 @@ def read_ours(folder: pathlib.Path) -> list[Curve]:
             raise InputError(f"{path} does not say one number of samples n for all rows; certify again")
         role = "twin" if suffix == "-float" else "partner" if suffix else "ours"
         method = "float twin of ours" if role == "twin" else "int8, ours"
-        part = "validation" if kind == "-validation" else "test"
-        seed = int(kind[5:]) if kind and kind.startswith("-seed") else 1
         subject = data, NETWORKS.get(network, network), method, float(sigma)
-        curves.append(Curve(results, *subject, n.pop(), role, part, seed))
+        curves.append(Curve(results, *subject, n.pop(), role, part or "test", int(seed or 1)))
     return sorted(curves, key=lambda curve: (curve.sigma, curve.data, curve.role, curve.part, curve.seed))
 
 
@@ -173,7 +171,6 @@ def accuracy_table(curves: Sequence[Curve], radii: Sequence[float]) -> list[str]
 def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     """What going to integers cost at each radius, as lines of Markdown."""
     differences = paired_differences(ours.results, twin.results, radii)
-    worst = largest_loss(ours.results, twin.results)
     lines = [
         f"Integer less float, in points, image by image under the same noise (n = {twin.n:,}, {differences[0].images:,} "
         f"{twin.part} images):",
@@ -185,27 +182,27 @@ def loss_table(ours: Curve, twin: Curve, radii: Sequence[float]) -> list[str]:
     intervals = (f"{low:+.1f} to {high:+.1f}" for low, high in (found.interval for found in differences))
     lines.append(f"| 95 % | {' | '.join(intervals)} |")
     lines.append("")
-    behind = share_behind(ours.results, twin.results, 0.5)
     usual, share = usual_and_share(ours.results, twin.results)
-    lines.append(f"Largest loss at any radius: {worst.points:+.2f} points, at {worst.radius:.3f}; it is more than 0.5 points at")
-    lines.append(f"{100 * behind:.1f} % of all radii. Were neither the better one, {usual:+.2f} points would be usual,")
-    lines.append(f"and as much as this come about in {100 * share:.0f} % of cases (results exchanged by coin, image by image).")
+    lines.append(f"Largest loss at any radius: {largest(ours.results, twin.results)}")
+    lines.append(f"Were neither the better one, {usual:+.2f} points would be usual, and as much as this come about in")
+    lines.append(f"{100 * share:.0f} % of cases (results exchanged by coin, image by image).")
     return lines
 
 
+def largest(first: Results, second: Results) -> str:
+    """The largest loss at any radius, and how far along the radii it is too large."""
+    worst, behind = largest_loss(first, second), 100 * share_behind(first, second, 0.5)
+    return f"{worst.points:+.2f} points, at {worst.radius:.3f}; more than 0.5 points at {behind:.2f} % of all radii."
+
+
 def noise_lines(pairs: Sequence[tuple[Curve, Curve]]) -> list[str]:
-    """What going to integers cost under each noise, and on average over all, as lines of Markdown.
+    """What going to integers cost under each noise but the first, and on average over all, as lines of Markdown.
 
     pairs: ours and its float twin, a pair per seed.
     """
-    lines = []
-    for ours, twin in pairs:
-        worst = largest_loss(ours.results, twin.results)
-        lines.append(f"Seed {ours.seed}: largest loss {worst.points:+.2f} points, at {worst.radius:.3f}.")
-    first, second = (stacked([pair[i] for pair in pairs]) for i in range(2))
-    worst, behind = largest_loss(first, second), 100 * share_behind(first, second, 0.5)
-    lines.append(f"Mean over the seeds: largest loss {worst.points:+.2f} points, at {worst.radius:.3f};")
-    return [*lines, f"it is more than 0.5 points at {behind:.1f} % of all radii."]
+    lines = [f"Under other noise (seed {ours.seed}): {largest(ours.results, twin.results)}" for ours, twin in pairs[1:]]
+    first, second = (stacked(curves) for curves in zip(*pairs, strict=True))
+    return [*lines, f"Mean of the {len(pairs)} runs: {largest(first, second)}"]
 
 
 def stacked(curves: Sequence[Curve]) -> Results:
@@ -234,12 +231,12 @@ def write(
         data = DATA.get(curve.data, curve.data)
         name = f"curves-{'' if curve.data == 'cifar10' else curve.data + '-'}s{curve.sigma:g}.png"
         lines += [f"## {data}, sigma = {curve.sigma:g}, n = {curve.n:,}", "", *table, ""]
-        pairs = [(other, twin) for twin in twins for other in same if other.role != "twin" and _like(other, twin)]
-        for partner, twin in pairs:
-            if twin.seed == 1:
-                lines += [*loss_table(partner, twin, radii), ""]
-                noises = [pair for pair in pairs if _like(pair[0], replace(partner, seed=pair[0].seed))]
-                lines += [*noise_lines(noises), ""] if len(noises) > 1 else []
+        runs = defaultdict(list)  # of the same images with as many samples: a pair per seed
+        for twin in twins:
+            runs[twin.n, twin.part] += [(one, twin) for one in same if one.role != "twin" and _like(one, twin)]
+        for pairs in filter(None, runs.values()):
+            lines += [*loss_table(*pairs[0], radii), ""]
+            lines += [*noise_lines(pairs), ""] if len(pairs) > 1 else []
         if plots:
             lines += [f"![certified accuracy, {data}, sigma = {curve.sigma:g}]({name})", ""]
             named = [_named(one) for one in (curve, *others)]
